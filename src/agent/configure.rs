@@ -1,0 +1,1 @@
+//! The one file that sees every room: element tree to wired plugins.

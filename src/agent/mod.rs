@@ -1,0 +1,3 @@
+//! Owns every thread and task of a running configuration.
+
+pub mod configure;

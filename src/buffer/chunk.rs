@@ -1,0 +1,155 @@
+//! A chunk: the unit that is sent, acknowledged and retried, with its id and key.
+
+use std::fmt;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+
+use crate::event::{EventStream, Receipt, Tag};
+
+/// Sixteen bytes that name a chunk for ever: a resent chunk keeps its id, so a receiver can drop repeats.
+///
+/// ```text
+/// 0 .. 8   (UTC microseconds << 12) | random 0..4094, big-endian      8 .. 16   random
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ChunkId([u8; 16]);
+
+impl ChunkId {
+    /// A new id, as Fluentd makes it.
+    pub fn new(now: SystemTime) -> ChunkId {
+        let micros = now
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default()
+            .as_micros() as u64;
+        let mut id = [0; 16];
+        id[..8].copy_from_slice(&(micros << 12 | fastrand::u64(0..4095)).to_be_bytes());
+        id[8..].copy_from_slice(&fastrand::u64(..).to_be_bytes());
+        ChunkId(id)
+    }
+
+    /// The id as the forward protocol carries it: padded Base64 and, as Fluentd has it, a newline.
+    pub fn to_base64(self) -> String {
+        let mut text = STANDARD.encode(self.0);
+        text.push('\n');
+        text
+    }
+}
+
+impl fmt::Display for ChunkId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for ChunkId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// What the events of one chunk have in common.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ChunkKey {
+    /// The tag. Always part of the key, so that any chunk can go to any output.
+    pub tag: Tag,
+}
+
+/// Batches of entries that travel together. Holds their receipts: dropping a chunk forgets them, only
+/// [`Chunk::release`] pays the debt.
+#[derive(Debug)]
+pub struct Chunk {
+    id: ChunkId,
+    key: ChunkKey,
+    segments: Vec<Bytes>,
+    len: usize,
+    records: usize,
+    created: Instant,
+    receipts: Vec<Receipt>,
+}
+
+impl Chunk {
+    /// An empty chunk.
+    pub fn new(key: ChunkKey, now: Instant, clock: SystemTime) -> Chunk {
+        let id = ChunkId::new(clock);
+        Chunk {
+            id,
+            key,
+            segments: Vec::new(),
+            len: 0,
+            records: 0,
+            created: now,
+            receipts: Vec::new(),
+        }
+    }
+
+    /// Moves a batch in: no byte is copied.
+    pub fn append(&mut self, stream: EventStream) {
+        self.len += stream.entries.len();
+        self.records += stream.count;
+        self.segments.push(stream.entries);
+        self.receipts.push(stream.receipt);
+    }
+
+    /// Its name.
+    pub fn id(&self) -> ChunkId {
+        self.id
+    }
+
+    /// What its events have in common.
+    pub fn key(&self) -> &ChunkKey {
+        &self.key
+    }
+
+    /// The tag of its events.
+    pub fn tag(&self) -> &Tag {
+        &self.key.tag
+    }
+
+    /// Contiguous entries, in pieces as they were read. Sent by vectored writes.
+    pub fn segments(&self) -> &[Bytes] {
+        &self.segments
+    }
+
+    /// Bytes of entries.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether it holds no entries.
+    pub fn is_empty(&self) -> bool {
+        self.records == 0
+    }
+
+    /// Number of events.
+    pub fn records(&self) -> usize {
+        self.records
+    }
+
+    /// When its first batch came.
+    pub fn created(&self) -> Instant {
+        self.created
+    }
+
+    /// Its lines are safe, or dropped by configuration and counted: pays the debt of every receipt.
+    pub fn release(self) {
+        self.receipts.into_iter().for_each(Receipt::release);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_sort_by_time_and_print_as_fluentds() {
+        let id = ChunkId::new(UNIX_EPOCH + std::time::Duration::from_micros(5));
+        let text = id.to_string();
+        assert_eq!(text.len(), 32);
+        assert!(text.starts_with("0000000000005"));
+        assert!(id.to_base64().ends_with("==\n"));
+        assert_eq!(id.to_base64().len(), 25);
+    }
+}

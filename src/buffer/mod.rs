@@ -1,0 +1,5 @@
+//! Stage, queue and in flight.
+
+mod chunk;
+
+pub use chunk::{Chunk, ChunkId, ChunkKey};
