@@ -259,7 +259,7 @@ impl Collector for Buffer {
         if !full {
             return Room::Ready;
         }
-        self.hasten();
+        self.enqueue_all();
         Room::Full
     }
 
@@ -269,10 +269,6 @@ impl Collector for Buffer {
             return;
         }
         self.append(stream, Instant::now(), SystemTime::now());
-    }
-
-    fn hasten(&self) {
-        self.enqueue_all();
     }
 }
 

@@ -80,10 +80,6 @@ pub trait Collector: Send + Sync {
 
     /// Takes the batch and with it the debt of its receipt.
     fn emit(&self, stream: EventStream);
-
-    /// A source waits for what it already emitted (its read-ahead is used up): chunks that are still open go now instead
-    /// of at their flush time, or the source would wait for the clock.
-    fn hasten(&self);
 }
 
 #[cfg(test)]

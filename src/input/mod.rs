@@ -43,6 +43,9 @@ impl Progress {
 pub struct Surroundings {
     /// Where batches go.
     pub collector: Arc<dyn Collector>,
+    /// To be called when the input waits for what it already emitted (its read-ahead is used up): open chunks go now instead
+    /// of at their flush time, or the input would wait for the clock.
+    pub hasten: Arc<dyn Fn() + Send + Sync>,
     /// When to stop, and how (see [`crate::stop::Phase`]).
     pub stop: Stop,
     /// What to tell.
