@@ -1,3 +1,306 @@
-//! Owns every thread and task of a running configuration.
+//! The agent: owns every thread and task of one configuration, from its start to its end.
+//!
+//! Start goes against the flow (outputs first), a stop goes with it: inputs stop, outputs flush, outputs close, positions are
+//! written. The agent does not know why it ends; `main` and `drain` tell it.
 
 pub mod configure;
+mod ledger;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::Context;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tracing::{error, info, warn};
+
+use crate::buffer::{Backlog, InFlight};
+use crate::flush::{self, Flusher};
+use crate::input::{Progress, Surroundings};
+use crate::route::Router;
+use crate::stop::{Phase, Stop};
+
+pub use configure::Plan;
+pub use ledger::Ledger;
+
+/// A stop waits so long for a server that neither takes nor refuses before it leaves the rest to the next start.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// A stop ends within this, whatever servers do: well below systemd's 90 seconds.
+const STOP_DEADLINE: Duration = Duration::from_secs(60);
+/// Threads look at their stop at least this often; one that does not end has hung on a file system.
+const JOIN_DEADLINE: Duration = Duration::from_secs(10);
+
+struct RunningInput {
+    name: String,
+    thread: thread::JoinHandle<()>,
+    progress: Arc<Progress>,
+}
+
+/// A running configuration.
+pub struct Agent {
+    inputs: Vec<RunningInput>,
+    flushers: Vec<Arc<Flusher>>,
+    routers: Vec<Arc<Router>>,
+    tasks: JoinSet<()>,
+    reading: watch::Receiver<usize>,
+    deaths: mpsc::UnboundedReceiver<String>,
+    inputs_stop: Stop,
+    outputs_stop: Stop,
+    spilled: AtomicU64,
+}
+
+/// What one output still owes.
+#[derive(Clone, Debug)]
+pub struct OutputBacklog {
+    /// The output's `@id`.
+    pub id: String,
+    /// What is in its buffer.
+    pub backlog: Backlog,
+    /// Whether its last attempt failed.
+    pub in_trouble: bool,
+}
+
+impl Agent {
+    /// Starts everything in the plan: flush workers and heartbeats first, then the sources.
+    pub fn start(plan: Plan) -> anyhow::Result<Agent> {
+        let (death, deaths) = mpsc::unbounded_channel();
+        let (readers, reading) = watch::channel(plan.inputs.len());
+        let mut agent = Agent {
+            inputs: Vec::new(),
+            flushers: plan.flushers,
+            routers: plan.routers,
+            tasks: JoinSet::new(),
+            reading,
+            deaths,
+            inputs_stop: Stop::new(),
+            outputs_stop: Stop::new(),
+            spilled: AtomicU64::new(0),
+        };
+        for flusher in agent.flushers.clone() {
+            agent.start_output(&flusher, &death);
+        }
+        for input in plan.inputs {
+            agent.start_input(input, readers.clone(), death.clone())?;
+        }
+        Ok(agent)
+    }
+
+    fn start_output(&mut self, flusher: &Arc<Flusher>, death: &mpsc::UnboundedSender<String>) {
+        let heartbeats = flusher.output().clone().tasks(self.outputs_stop.clone());
+        for (name, task) in heartbeats {
+            self.watch_task(format!("{name}.{}", flusher.id()), task, death);
+        }
+        for number in 0..flusher.settings().workers {
+            let work = flusher.clone().work(self.outputs_stop.clone());
+            self.watch_task(format!("flush.{}.{number}", flusher.id()), work, death);
+        }
+    }
+
+    /// Runs a task; one that ends before it was asked to is reported as a death.
+    fn watch_task(
+        &mut self,
+        name: String,
+        task: impl Future<Output = ()> + Send + 'static,
+        death: &mpsc::UnboundedSender<String>,
+    ) {
+        let (death, stop) = (death.clone(), self.outputs_stop.clone());
+        self.tasks.spawn(async move {
+            let guard = Death { name, death, stop };
+            task.await;
+            drop(guard);
+        });
+    }
+
+    fn start_input(
+        &mut self,
+        input: configure::PlannedInput,
+        readers: watch::Sender<usize>,
+        death: mpsc::UnboundedSender<String>,
+    ) -> anyhow::Result<()> {
+        let progress = Arc::new(Progress::default());
+        let buffers: Vec<_> = self.flushers.iter().map(|flusher| flusher.buffer().clone()).collect();
+        let surroundings = Surroundings {
+            collector: input.collector,
+            hasten: Arc::new(move || buffers.iter().for_each(|buffer| buffer.enqueue_all())),
+            stop: self.inputs_stop.clone(),
+            progress: progress.clone(),
+            finished: Arc::new(move || readers.send_modify(|left| *left = left.saturating_sub(1))),
+        };
+        let guard = Death { name: input.id.clone(), death, stop: self.inputs_stop.clone() };
+        let run = move || {
+            if let Err(error) = input.input.run(surroundings) {
+                error!(plugin_id = guard.name, error = format!("{error:#}"), "the source cannot go on");
+            }
+            drop(guard);
+        };
+        let thread = thread::Builder::new().name(format!("in_{}", input.id)).spawn(run);
+        let thread = thread.with_context(|| format!("cannot start a thread for source {}", input.id))?;
+        self.inputs.push(RunningInput { name: input.id, thread, progress });
+        Ok(())
+    }
+
+    /// Completes with its name when a thread or task died unasked: the process must end, and nothing is lost by it.
+    pub async fn died(&mut self) -> String {
+        match self.deaths.recv().await {
+            Some(name) => name,
+            // Every holder of a sender ended in order: nobody is left who could die.
+            None => std::future::pending().await,
+        }
+    }
+
+    /// A forced flush of all outputs. The future belongs to the caller: the agent goes on meanwhile.
+    pub fn flush(&self) -> impl Future<Output = ()> + Send + 'static {
+        let flushers = self.flushers.clone();
+        async move {
+            info!("force flushing buffered events");
+            flush_all(&flushers).await;
+            let left: usize = flushers.iter().map(|flusher| flusher.backlog().records).sum();
+            match left {
+                0 => info!("flushing is done: all buffers are empty"),
+                _ => warn!(records = left, "flushing is done: an output did not take everything, the rest is tried again"),
+            }
+        }
+    }
+
+    /// Ends everything. Sources stop where they are, outputs flush as configured and as far as servers take it, and the positions
+    /// keep the rest for the next start.
+    pub async fn stop(mut self) -> Ledger {
+        self.inputs_stop.advance(Phase::Now);
+        let flushed = async {
+            self.inputs_finished().await;
+            let (flush, keep): (Vec<_>, Vec<_>) =
+                self.flushers.iter().cloned().partition(|flusher| flusher.settings().at_shutdown);
+            tokio::join!(flush_all(&flush), settle_all(&keep));
+        };
+        if tokio::time::timeout(STOP_DEADLINE, flushed).await.is_err() {
+            warn!("stop deadline reached, what is not delivered is read again at the next start");
+        }
+        self.close().await
+    }
+
+    /// Closes outputs, then inputs. What is in flight goes back to its buffer, and with the buffer to the files it came from.
+    pub async fn close(&mut self) -> Ledger {
+        let ledger = self.ledger();
+        self.outputs_stop.advance(Phase::Close);
+        let joined = async { while self.tasks.join_next().await.is_some() {} };
+        if tokio::time::timeout(JOIN_DEADLINE, joined).await.is_err() {
+            warn!("an output task did not end in time");
+        }
+        self.inputs_stop.advance(Phase::Close);
+        for input in self.inputs.drain(..) {
+            let joined = tokio::task::spawn_blocking(move || input.thread.join());
+            if !matches!(tokio::time::timeout(JOIN_DEADLINE, joined).await, Ok(Ok(Ok(())))) {
+                warn!(plugin_id = input.name, "the source did not end in order; its last positions may be written late");
+            }
+        }
+        ledger
+    }
+
+    // What a drain asks for.
+
+    /// The instance terminates: nothing waits for a flush time or a back-off any more, outputs prefer whoever answers.
+    pub fn hurry(&self) {
+        self.flushers.iter().for_each(|flusher| flusher.hurry());
+    }
+
+    /// Sources read every file to its end and then finish. Buffers must be kept moving meanwhile, or a full one holds them.
+    pub fn read_to_end(&self) {
+        self.inputs_stop.advance(Phase::AtEnd);
+    }
+
+    /// Completes when no source will emit any more.
+    pub async fn inputs_finished(&self) {
+        // The senders live in the source threads: a closed channel means that all have ended.
+        let _ = self.reading.clone().wait_for(|left| *left == 0).await;
+    }
+
+    /// What each output still owes.
+    pub fn backlog(&self) -> Vec<OutputBacklog> {
+        let of = |flusher: &Arc<Flusher>| OutputBacklog {
+            id: flusher.id().to_owned(),
+            backlog: flusher.backlog(),
+            in_trouble: flusher.is_in_trouble(),
+        };
+        self.flushers.iter().map(of).collect()
+    }
+
+    /// Completes when all buffers are empty.
+    pub async fn emptied(&self) {
+        while let Some(flusher) = self.flushers.iter().find(|flusher| flusher.backlog().chunks > 0) {
+            flusher.buffer().emptied().await;
+        }
+    }
+
+    /// The oldest chunk that nobody is writing, of whichever output: to be stored elsewhere. Count it with
+    /// [`Agent::spilled`] when it is.
+    pub fn take(&self) -> Option<InFlight> {
+        self.flushers.iter().find_map(|flusher| flusher.take())
+    }
+
+    /// So many events were stored elsewhere.
+    pub fn spilled(&self, records: usize) {
+        self.spilled.fetch_add(records as u64, Ordering::Relaxed);
+    }
+
+    /// The account of every line so far.
+    pub fn ledger(&self) -> Ledger {
+        let mut sum = Ledger { spilled: self.spilled.load(Ordering::Relaxed), ..Ledger::default() };
+        for input in &self.inputs {
+            ledger::add(&mut sum.lines_read, &input.progress.lines);
+            ledger::add(&mut sum.bytes_read, &input.progress.bytes);
+            ledger::add(&mut sum.skipped, &input.progress.skipped);
+            ledger::add(&mut sum.behind_bytes, &input.progress.behind);
+        }
+        sum.dropped = self.routers.iter().map(|router| router.unmatched() + router.filtered()).sum();
+        for flusher in &self.flushers {
+            let (delivered, backlog) = (flusher.delivered(), flusher.backlog());
+            ledger::add(&mut sum.delivered, &delivered.records);
+            ledger::add(&mut sum.secondary, &delivered.secondary_records);
+            ledger::add(&mut sum.backed_up, &delivered.backup_records);
+            sum.overflowed += flusher.buffer().dropped_records();
+            sum.kept += backlog.records as u64;
+            sum.kept_bytes += backlog.bytes as u64;
+        }
+        sum
+    }
+}
+
+async fn flush_all(flushers: &[Arc<Flusher>]) {
+    let mut each = JoinSet::new();
+    for flusher in flushers.iter().cloned() {
+        each.spawn(async move {
+            flusher.force();
+            flush::flushed(&flusher, PATIENCE).await;
+        });
+    }
+    each.join_all().await;
+}
+
+async fn settle_all(flushers: &[Arc<Flusher>]) {
+    let mut each = JoinSet::new();
+    for flusher in flushers.iter().cloned() {
+        each.spawn(async move { flusher.settle(PATIENCE).await });
+    }
+    each.join_all().await;
+}
+
+/// Reports the end of a thread or task that nobody asked to end, a panic included.
+struct Death {
+    name: String,
+    death: mpsc::UnboundedSender<String>,
+    stop: Stop,
+}
+
+impl Drop for Death {
+    fn drop(&mut self) {
+        if self.stop.phase() < Phase::Close {
+            // The receiver is gone only when the agent is.
+            let _ = self.death.send(std::mem::take(&mut self.name));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -65,6 +65,7 @@ pub struct Flusher {
     backup: Backup,
     retry: Mutex<Retry>,
     hurried: AtomicBool,
+    settling: AtomicBool,
     delivered: Delivered,
 }
 
@@ -93,6 +94,7 @@ impl Flusher {
             backup,
             retry: Mutex::default(),
             hurried: AtomicBool::new(false),
+            settling: AtomicBool::new(false),
             delivered: Delivered::default(),
         })
     }
@@ -145,6 +147,19 @@ impl Flusher {
         self.force();
     }
 
+    /// Takes nothing new and waits, at most for `patience`, until what is being written has its answer: a stop without
+    /// `flush_at_shutdown` must not repeat what a server is about to acknowledge.
+    pub async fn settle(&self, patience: Duration) {
+        self.settling.store(true, Ordering::Relaxed);
+        let settled = async {
+            while self.backlog().in_flight > 0 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        // What is in flight after that goes back to the buffer and is repeated after the next start.
+        let _ = tokio::time::timeout(patience, settled).await;
+    }
+
     /// Takes the oldest chunk that is not being written, for the spill of a drain.
     pub fn take(&self) -> Option<InFlight> {
         self.buffer.dequeue().or_else(|| {
@@ -178,6 +193,9 @@ impl Flusher {
     }
 
     fn next(&self, now: Instant) -> Step {
+        if self.settling.load(Ordering::Relaxed) {
+            return Step::Wait;
+        }
         if let Some(next) = self.retry().next()
             && next > now
         {
