@@ -1,14 +1,119 @@
 //! One section of a configuration: name, argument, parameters, child sections, each with its place in the text.
+//!
+//! Elements come from the parser and are read by `agent` and the plugins. Reading leaves marks that all clones share; what has no
+//! mark after everything is configured is reported by [`super::Config::unused`].
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::de::DeserializeOwned;
 
-use super::{ConfigError, Result};
+use super::source::Span;
+use super::{ConfigError, Result, params, secret};
+
+/// What a parameter is set to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Value {
+    Text(String),
+    /// `use_nil`: no value, although there is a default.
+    Nil,
+    /// `use_default`: as if the parameter did not stand there.
+    Default,
+}
+
+/// One parameter of a section.
+#[derive(Clone, Debug)]
+pub(crate) struct Param {
+    pub(crate) key: String,
+    pub(crate) value: Value,
+    pub(crate) key_place: Option<Span>,
+    pub(crate) value_place: Option<Span>,
+    /// The text holds something from the environment or from a file, which must not be printed.
+    pub(crate) foreign: bool,
+    used: Arc<AtomicBool>,
+}
+
+impl Param {
+    pub(crate) fn new(key: String, value: Value) -> Param {
+        Param {
+            key,
+            value,
+            key_place: None,
+            value_place: None,
+            foreign: false,
+            used: Arc::default(),
+        }
+    }
+
+    pub(crate) fn text(&self) -> Option<&str> {
+        match &self.value {
+            Value::Text(text) => Some(text),
+            Value::Nil | Value::Default => None,
+        }
+    }
+
+    pub(crate) fn mark_used(&self) {
+        self.used.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_used(&self) -> bool {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    /// The name as the user wrote it: the v0.12 one where the legacy layer renamed it.
+    pub(crate) fn written(&self) -> &str {
+        match &self.key_place {
+            Some(place) => place.text().trim_matches(['"', '\'']),
+            None => &self.key,
+        }
+    }
+
+    pub(crate) fn is_secret(&self) -> bool {
+        secret::is_secret(&self.key) || secret::is_secret(self.written())
+    }
+
+    /// The value as it may be printed.
+    pub(crate) fn shown(&self) -> String {
+        match (&self.value, &self.value_place) {
+            _ if self.is_secret() => secret::MASK.to_owned(),
+            (_, Some(place)) if self.foreign => {
+                let size = match self.text() {
+                    None | Some("") => "empty".to_owned(),
+                    Some(text) => format!("{} characters, not shown", text.chars().count()),
+                };
+                format!("{} ({size})", place.text())
+            }
+            (Value::Text(text), _) => text.clone(),
+            (Value::Nil, _) => "nil".to_owned(),
+            (Value::Default, _) => "use_default".to_owned(),
+        }
+    }
+}
+
+/// What reading a section leaves behind, shared by all clones.
+#[derive(Debug, Default)]
+struct Marks {
+    used: AtomicBool,
+    /// Parameter and section names that somebody asked for.
+    known: Mutex<BTreeSet<String>>,
+    known_sections: Mutex<BTreeSet<String>>,
+}
 
 /// A section. Clones share the record of which parameters were used.
 #[derive(Clone, Debug, Default)]
 pub struct Element {
     name: String,
     arg: Option<String>,
+    /// The sections around this one, as in messages: `<match a.**> > `.
+    within: String,
+    head: Option<Span>,
+    params: Vec<Param>,
+    children: Vec<Element>,
+    marks: Arc<Marks>,
+    warnings: Arc<Mutex<Vec<ConfigError>>>,
+    /// `--strict-config-value`: numbers with something behind them are errors, not warnings.
+    strict: bool,
 }
 
 impl Element {
@@ -22,60 +127,264 @@ impl Element {
         self.arg.as_deref()
     }
 
-    /// All child sections, in order.
+    /// All child sections, in order. Marks nothing as used.
     pub fn children(&self) -> impl Iterator<Item = &Element> {
-        std::iter::empty()
+        self.children.iter()
     }
 
     /// The child sections with this name, in order. Marks them as used.
-    pub fn sections<'a>(&'a self, _name: &'a str) -> impl Iterator<Item = &'a Element> {
-        std::iter::empty()
+    pub fn sections<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Element> {
+        locked(&self.marks.known_sections).insert(name.to_owned());
+        self.children
+            .iter()
+            .filter(move |child| child.name == name)
+            .inspect(|child| child.mark_used())
     }
 
     /// The only child section with this name; an error where there are several.
-    pub fn section(&self, _name: &str) -> Result<Option<&Element>> {
-        Ok(None)
+    pub fn section(&self, name: &str) -> Result<Option<&Element>> {
+        locked(&self.marks.known_sections).insert(name.to_owned());
+        let mut found = self.children.iter().filter(|child| child.name == name);
+        let first = found.next().inspect(|first| first.mark_used());
+        let (Some(first), Some(second)) = (first, found.next()) else {
+            return Ok(first);
+        };
+        let message = format!("'<{name}>' section cannot be written twice or more");
+        let error = second.error(message);
+        Err(match &first.head {
+            Some(head) => error.near(head.clone(), "the first one"),
+            None => error,
+        }
+        .into())
     }
 
     /// `@type`, or the v0.12 spelling `type`; an error at the section's head where both are missing.
     pub fn plugin_type(&self) -> Result<&str> {
-        Err(self.error("Missing '@type' parameter").into())
+        let missing = || {
+            let message = format!("Missing '@type' parameter on <{}> directive", self.name);
+            self.error(message).into()
+        };
+        self.aliased("@type", "type").ok_or_else(missing)
     }
 
     /// `@id` or `id`.
     pub fn id(&self) -> Option<&str> {
-        None
+        self.aliased("@id", "id")
+    }
+
+    /// `@log_level` or `log_level`.
+    pub fn log_level(&self) -> Option<&str> {
+        self.aliased("@log_level", "log_level")
     }
 
     /// The text of one parameter (the last one where it stands twice). Marks it as used.
-    pub fn get(&self, _key: &str) -> Option<&str> {
-        None
+    pub fn get(&self, key: &str) -> Option<&str> {
+        self.know(key);
+        let param = self.param(key)?;
+        param.mark_used();
+        param.text()
     }
 
-    /// Whether the parameter stands here, without marking it as used.
-    pub fn has(&self, _key: &str) -> bool {
-        false
+    /// Whether the parameter stands here (with a text or with nil), without marking it as used.
+    pub fn has(&self, key: &str) -> bool {
+        self.param(key)
+            .is_some_and(|param| param.value != Value::Default)
+    }
+
+    /// Every parameter in the order of the file, `None` for nil: for sections whose keys are free, as `<record>`. Marks all as used.
+    pub fn entries(&self) -> impl Iterator<Item = (&str, Option<&str>)> {
+        self.params
+            .iter()
+            .inspect(|param| param.mark_used())
+            .filter(|param| param.value != Value::Default)
+            .map(|param| (param.key.as_str(), param.text()))
     }
 
     /// The typed parameters of a plugin: each serde field is a parameter of the same name, converted as Fluentd converts it.
     /// All wrong values of the section are reported at once. Marks the fields as used and remembers them as known names.
+    ///
+    /// Fields may be bool, numbers, `String`, `Option`, lists, maps, enums of unit variants and [`super::types`];
+    /// `#[serde(flatten)]` does not work here.
     pub fn params<T: DeserializeOwned>(&self) -> Result<T> {
-        Err(self.error("not there yet").into())
+        params::read(self)
     }
 
     /// An error that points at the head of this section.
     pub fn error(&self, message: impl Into<String>) -> ConfigError {
-        ConfigError::new(message)
+        let error = ConfigError::new(message).in_section(self.title());
+        match &self.head {
+            Some(head) => error.at(head.clone()),
+            None => error,
+        }
     }
 
     /// An error that points at the value of `key`, or at the section's head where the parameter does not stand.
-    pub fn error_at(&self, _key: &str, message: impl Into<String>) -> ConfigError {
-        ConfigError::new(message)
+    pub fn error_at(&self, key: &str, message: impl Into<String>) -> ConfigError {
+        let Some(param) = self.param(key) else {
+            return self.error(message).of_key(key);
+        };
+        let name = match param.written() {
+            written if written == key => key.to_owned(),
+            written => format!("{written} ({key})"),
+        };
+        let error = self.error(message).of_key(name).got(&param.shown());
+        let place = [&param.value_place, &param.key_place]
+            .into_iter()
+            .flatten()
+            .find(|place| place.start < place.end);
+        match place {
+            Some(place) => error.at(place.clone()),
+            None => error,
+        }
     }
 
     /// Says at start, with this section's line, what happens instead of what the configuration asks for.
-    pub fn warn(&self, _message: impl Into<String>) {}
+    pub fn warn(&self, message: impl Into<String>) {
+        self.add_warning(self.error(message));
+    }
 
     /// The same, pointing at the value of `key`.
-    pub fn warn_at(&self, _key: &str, _message: impl Into<String>) {}
+    pub fn warn_at(&self, key: &str, message: impl Into<String>) {
+        self.add_warning(self.error_at(key, message));
+    }
+
+    /// A copy with one more child section at the end.
+    pub fn with_section(&self, child: Element) -> Element {
+        let mut element = self.clone();
+        element.children.push(child);
+        element
+    }
+
+    /// A section that does not stand in the file: made from the parameters of `parent`, whose child it will be. Its messages point at
+    /// the parent's head.
+    pub fn synthetic(parent: &Element, name: &str, arg: Option<&str>) -> Element {
+        Element {
+            name: name.to_owned(),
+            arg: arg.map(str::to_owned),
+            within: format!("{} > ", parent.title()),
+            head: parent.head.clone(),
+            warnings: parent.warnings.clone(),
+            strict: parent.strict,
+            ..Element::default()
+        }
+    }
+
+    /// Takes over a parameter of `from` under another name: same value, place and used mark. Nothing where it does not stand.
+    pub fn copy_param(&mut self, from: &Element, key: &str, new_key: &str) {
+        if let Some(param) = from.param(key) {
+            let mut param = param.clone();
+            param.key = new_key.to_owned();
+            self.put(param);
+        }
+    }
+
+    /// Sets a parameter to a text that stands for `cause`'s parameter `cause_key`, at whose place its messages point.
+    pub fn set_param(&mut self, key: &str, text: &str, cause: &Element, cause_key: &str) {
+        self.copy_param(cause, cause_key, key);
+        match self.params.iter_mut().find(|param| param.key == key) {
+            Some(param) => param.value = Value::Text(text.to_owned()),
+            None => self.put(Param::new(key.to_owned(), Value::Text(text.to_owned()))),
+        }
+    }
+
+    /// `<match a.**> > <buffer tag>`, as messages name the section.
+    pub(crate) fn title(&self) -> String {
+        match &self.arg {
+            Some(arg) if !arg.is_empty() => format!("{}<{} {arg}>", self.within, self.name),
+            _ => format!("{}<{}>", self.within, self.name),
+        }
+    }
+
+    pub(crate) fn root(strict: bool) -> Element {
+        Element {
+            name: "ROOT".to_owned(),
+            strict,
+            ..Element::default()
+        }
+    }
+
+    /// An empty child to be filled by the parser.
+    pub(crate) fn child(&self, name: String, arg: Option<String>, head: Span) -> Element {
+        let within = match self.name.as_str() {
+            "ROOT" => String::new(),
+            _ => format!("{} > ", self.title()),
+        };
+        Element {
+            name,
+            arg,
+            within,
+            head: Some(head),
+            warnings: self.warnings.clone(),
+            strict: self.strict,
+            ..Element::default()
+        }
+    }
+
+    pub(crate) fn push_child(&mut self, child: Element) {
+        self.children.push(child);
+    }
+
+    /// Adds a parameter; one of the same name keeps its position and takes the new value.
+    pub(crate) fn put(&mut self, param: Param) {
+        match self.params.iter_mut().find(|old| old.key == param.key) {
+            Some(old) => *old = param,
+            None => self.params.push(param),
+        }
+    }
+
+    pub(crate) fn param(&self, key: &str) -> Option<&Param> {
+        self.params.iter().find(|param| param.key == key)
+    }
+
+    pub(crate) fn all_params(&self) -> &[Param] {
+        &self.params
+    }
+
+    pub(crate) fn is_strict(&self) -> bool {
+        self.strict
+    }
+
+    pub(crate) fn add_warning(&self, warning: ConfigError) {
+        locked(&self.warnings).push(warning);
+    }
+
+    pub(crate) fn warnings(&self) -> Vec<ConfigError> {
+        locked(&self.warnings).clone()
+    }
+
+    pub(crate) fn know(&self, key: &str) {
+        locked(&self.marks.known).insert(key.to_owned());
+    }
+
+    pub(crate) fn known(&self) -> BTreeSet<String> {
+        locked(&self.marks.known).clone()
+    }
+
+    pub(crate) fn known_sections(&self) -> BTreeSet<String> {
+        locked(&self.marks.known_sections).clone()
+    }
+
+    pub(crate) fn mark_used(&self) {
+        self.marks.used.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_used(&self) -> bool {
+        self.marks.used.load(Ordering::Relaxed)
+    }
+
+    /// The `@` name, or its v0.12 spelling where the former is missing.
+    fn aliased(&self, key: &str, old: &str) -> Option<&str> {
+        match self.param(key) {
+            Some(_) => self.get(key),
+            None => {
+                self.know(key);
+                self.param(old)?.mark_used();
+                self.param(old)?.text()
+            }
+        }
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

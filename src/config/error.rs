@@ -1,11 +1,31 @@
 //! Errors and warnings with their place in the text.
+//!
+//! One line says everything (`FILE:LINE: in <section>: parameter: what is wrong. Got: value`), then the line of the file
+//! follows with the place underlined. Secret values appear in neither.
 
 use std::fmt;
 
+use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
+
+use super::source::Span;
+
+/// Longer values are cut in messages.
+const VALUE_SHOWN: usize = 120;
+
 /// One thing that is wrong, where, and what would be right.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct ConfigError {
     message: String,
+    /// A file that could not be read has no place inside.
+    file: Option<String>,
+    place: Option<Span>,
+    /// Earlier places that explain this one: the opening of a section, the including line.
+    related: Vec<(Span, String)>,
+    section: Option<String>,
+    key: Option<String>,
+    /// The value as it may be shown.
+    got: Option<String>,
+    help: Vec<String>,
 }
 
 impl ConfigError {
@@ -13,18 +33,155 @@ impl ConfigError {
     pub fn new(message: impl Into<String>) -> ConfigError {
         ConfigError {
             message: message.into(),
+            ..ConfigError::default()
         }
     }
 
     /// Adds a line that says what to do: the nearest known name, the allowed values.
-    pub fn help(self, _help: impl Into<String>) -> ConfigError {
+    pub fn help(mut self, help: impl Into<String>) -> ConfigError {
+        self.help.push(help.into());
         self
     }
+
+    /// Adds the nearest of the `known` names to `word`, if one is near.
+    pub fn suggest<'a>(self, word: &str, known: impl IntoIterator<Item = &'a str>) -> ConfigError {
+        match nearest(word, known) {
+            Some(name) => self.help(format!("did you mean '{name}'?")),
+            None => self,
+        }
+    }
+
+    pub(crate) fn in_file(mut self, file: impl Into<String>) -> ConfigError {
+        self.file = Some(file.into());
+        self
+    }
+
+    pub(crate) fn at(mut self, place: Span) -> ConfigError {
+        self.place = Some(place);
+        self
+    }
+
+    pub(crate) fn near(mut self, place: Span, label: impl Into<String>) -> ConfigError {
+        self.related.push((place, label.into()));
+        self
+    }
+
+    pub(crate) fn in_section(mut self, section: impl Into<String>) -> ConfigError {
+        self.section = Some(section.into());
+        self
+    }
+
+    pub(crate) fn of_key(mut self, key: impl Into<String>) -> ConfigError {
+        self.key = Some(key.into());
+        self
+    }
+
+    pub(crate) fn got(mut self, value: &str) -> ConfigError {
+        self.got = Some(shown(value));
+        self
+    }
+
+    /// The one line: `FILE:LINE: in <section>: parameter: what is wrong (help). Got: value`.
+    pub fn line(&self) -> String {
+        let mut line = String::new();
+        match (&self.place, &self.file) {
+            (Some(place), _) => line += &format!("{}:{}: ", place.source.name(), place.line()),
+            (None, Some(file)) => line += &format!("{file}: "),
+            (None, None) => {}
+        }
+        if let Some(section) = &self.section {
+            line += &format!("in {section}: ");
+        }
+        if let Some(key) = &self.key {
+            line += &format!("{key}: ");
+        }
+        line += &self.message;
+        if !self.help.is_empty() {
+            line += &format!(" ({})", self.help.join("; "));
+        }
+        if let Some(got) = &self.got {
+            line += &format!(". Got: {got}");
+        }
+        line
+    }
+
+    /// The line and the underlined text, without colours.
+    pub fn render(&self) -> String {
+        self.render_with(&Renderer::plain())
+    }
+
+    /// The same with colours, for a terminal.
+    pub fn render_styled(&self) -> String {
+        self.render_with(&Renderer::styled())
+    }
+
+    fn render_with(&self, renderer: &Renderer) -> String {
+        let title = Level::ERROR.no_name().primary_title(self.line());
+        let mut group = Group::with_title(title);
+        if let Some(place) = &self.place {
+            group = group.element(snippet(place, AnnotationKind::Primary, ""));
+        }
+        for (place, label) in &self.related {
+            group = group.element(snippet(place, AnnotationKind::Context, label));
+        }
+        renderer.render(&[group])
+    }
+}
+
+/// The lines of a place, nothing else of its file, and no secret in them.
+fn snippet<'a>(
+    place: &Span,
+    kind: AnnotationKind,
+    label: &'a str,
+) -> Snippet<'a, annotate_snippets::Annotation<'a>> {
+    let (text, range) = place.source.masked(place.start..place.end);
+    let is_break = |c| c == '\n' || c == '\r';
+    let from = text[..range.start].rfind(is_break).map_or(0, |at| at + 1);
+    let line_end = text[range.start..]
+        .find(is_break)
+        .map_or(text.len(), |at| range.start + at);
+    let end = range.end.clamp(range.start, line_end);
+    let label = Some(label).filter(|label| !label.is_empty());
+    Snippet::source(text[from..line_end].to_owned())
+        .line_start(place.line())
+        .path(place.source.name().to_owned())
+        .annotation(kind.span(range.start - from..end - from).label(label))
+}
+
+/// A value on one line, cut where it is long.
+fn shown(value: &str) -> String {
+    if value.is_empty() {
+        return "an empty value".to_owned();
+    }
+    let mut shown: String = value
+        .chars()
+        .take(VALUE_SHOWN)
+        .flat_map(|c| match c {
+            c if c.is_control() => c.escape_default().collect::<Vec<_>>(),
+            c => vec![c],
+        })
+        .collect();
+    if value.chars().nth(VALUE_SHOWN).is_some() {
+        shown.push('…');
+    }
+    shown
+}
+
+/// The known name that a misspelt word most likely means.
+pub(crate) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let limit = 1 + word.chars().count() / 4;
+    known
+        .into_iter()
+        .filter(|&name| name != word)
+        .map(|name| (strsim::damerau_levenshtein(word, name), name))
+        .filter(|(distance, _)| *distance <= limit)
+        .min()
+        .map(|(_, name)| name)
 }
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
+        f.write_str(&self.render())
     }
 }
 
@@ -46,6 +203,16 @@ impl ConfigErrors {
     /// Adds one error.
     pub fn push(&mut self, error: ConfigError) {
         self.0.push(error);
+    }
+
+    /// Each error, in the order of their discovery.
+    pub fn iter(&self) -> impl Iterator<Item = &ConfigError> {
+        self.0.iter()
+    }
+
+    /// Whether nothing is wrong.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     /// `Ok` where nothing is wrong.

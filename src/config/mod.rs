@@ -2,12 +2,17 @@
 //!
 //! Nothing here touches the world outside the configuration files; plugins are built from `Params` in `agent`.
 
+mod convert;
 mod element;
 mod error;
+mod json;
+mod params;
+mod secret;
+mod source;
 pub mod types;
 
 pub use element::Element;
 pub use error::{ConfigError, ConfigErrors};
 
 /// The result of every step that reads configuration: all the errors of the step, not the first.
-pub type Result<T> = std::result::Result<T, ConfigErrors>;
+pub type Result<T, E = ConfigErrors> = std::result::Result<T, E>;
