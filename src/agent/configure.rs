@@ -1,1 +1,296 @@
-//! The one file that sees every room: element tree to wired plugins.
+//! From the element tree to wired plugins: the one file that sees every room.
+//!
+//! Labels exist first, then each label's filters and matches, then the root's, then the sources: Fluentd's order. Nothing is
+//! started here; a dry run ends after this step. All errors of a configuration are collected.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::buffer::Buffer;
+use crate::config::legacy::flat_buffer;
+use crate::config::{ConfigErrors, Element, Result};
+use crate::event::Collector;
+use crate::filter;
+use crate::flush::params::{ModeName, Owner};
+use crate::flush::{Flusher, params};
+use crate::input::{self, Input};
+use crate::output::{self, Output, OutputContext};
+use crate::route::copy::Copy;
+use crate::route::relabel::Relabel;
+use crate::route::{Action, Pattern, Router, Rule};
+
+/// A source and where its events go.
+pub struct PlannedInput {
+    /// `@id`, or the type and a number.
+    pub id: String,
+    /// The source, not started.
+    pub input: Box<dyn Input>,
+    /// Where it emits.
+    pub collector: Arc<dyn Collector>,
+}
+
+/// Everything that a configuration asks for, wired and not started.
+pub struct Plan {
+    /// The sources.
+    pub inputs: Vec<PlannedInput>,
+    /// The buffered outputs.
+    pub flushers: Vec<Arc<Flusher>>,
+    /// The root's router and the labels'.
+    pub routers: Vec<Arc<Router>>,
+    /// `@log_level` by plugin id.
+    pub log_levels: HashMap<String, String>,
+}
+
+/// What `<system>` and the command line say to all plugins.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Where backups go.
+    pub root_dir: PathBuf,
+    /// `without_source`.
+    pub without_source: bool,
+}
+
+/// Wires a configuration.
+pub fn configure(root: &Element, settings: &Settings) -> Result<Plan> {
+    let mut wiring = Wiring::new(settings);
+    let sections = flatten_workers(root);
+    wiring.find_labels(&sections);
+    for label in sections.iter().filter(|section| section.name() == "label") {
+        wiring.label(label);
+    }
+    wiring.root(&sections);
+    if !settings.without_source {
+        for source in sections.iter().filter(|section| section.name() == "source") {
+            wiring.source(source);
+        }
+    }
+    wiring.finish(&sections)
+}
+
+/// `<worker>` sections stand for their contents, behind everything else: one process is worker 0 and all others.
+fn flatten_workers(root: &Element) -> Vec<Element> {
+    let (workers, mut sections): (Vec<_>, Vec<_>) = root.children().cloned().partition(|section| section.name() == "worker");
+    for worker in workers {
+        worker.warn("<worker>: one process does the work of all workers, its contents are taken as they are");
+        sections.extend(worker.children().cloned());
+    }
+    sections
+}
+
+struct Wiring<'a> {
+    settings: &'a Settings,
+    errors: ConfigErrors,
+    labels: HashMap<String, Relabel>,
+    ids: HashMap<String, Element>,
+    counts: HashMap<&'static str, usize>,
+    pos_files: HashMap<PathBuf, Element>,
+    smallest_total: usize,
+    plan: Plan,
+}
+
+impl<'a> Wiring<'a> {
+    fn new(settings: &'a Settings) -> Wiring<'a> {
+        Wiring {
+            settings,
+            errors: ConfigErrors::new(),
+            labels: HashMap::new(),
+            ids: HashMap::new(),
+            counts: HashMap::new(),
+            pos_files: HashMap::new(),
+            smallest_total: usize::MAX,
+            plan: Plan { inputs: vec![], flushers: vec![], routers: vec![], log_levels: HashMap::new() },
+        }
+    }
+
+    fn find_labels(&mut self, sections: &[Element]) {
+        for section in sections.iter().filter(|section| section.name() == "label") {
+            match section.arg() {
+                None | Some("") => self.errors.push(section.error("Missing symbol argument on <label> directive")),
+                Some("@ROOT") => self.errors.push(section.error("Cannot use <label @ROOT>: it is the name of the root")),
+                Some(name) => {
+                    if self.labels.insert(name.to_owned(), Relabel::default()).is_some() {
+                        self.errors.push(section.error(format!("Section <label {name}> appears twice")));
+                    }
+                }
+            }
+        }
+        self.labels.entry("@ROOT".into()).or_default();
+    }
+
+    fn label(&mut self, section: &Element) {
+        let Some(name) = section.arg().map(str::to_owned) else { return };
+        let children: Vec<_> = section.children().cloned().collect();
+        if !children.iter().any(|child| child.name() == "match") {
+            self.errors.push(section.error(format!("Missing <match> sections in <label {name}> section")));
+        }
+        self.router(&name, &children);
+    }
+
+    fn root(&mut self, sections: &[Element]) {
+        self.router("@ROOT", sections);
+    }
+
+    fn router(&mut self, name: &str, sections: &[Element]) {
+        let mut rules = Vec::new();
+        for section in sections {
+            let action = match section.name() {
+                "filter" => self.attempt(filter::configure(section)).map(Action::Filter),
+                "match" => self.collector(section).map(Action::Match),
+                _ => continue,
+            };
+            let pattern = Pattern::new(section.arg().unwrap_or("**")).map_err(|message| section.error(message).into());
+            if let (Some(pattern), Some(action)) = (self.attempt(pattern), action) {
+                rules.push(Rule { pattern, action });
+            }
+        }
+        let router = Arc::new(Router::new(name, rules));
+        if let Some(relabel) = self.labels.get(name) {
+            relabel.lead_to(&router);
+        }
+        self.plan.routers.push(router);
+    }
+
+    /// The collector of a `<match>` or `<store>`.
+    fn collector(&mut self, section: &Element) -> Option<Arc<dyn Collector>> {
+        let plugin_type = section.plugin_type().map(str::to_owned);
+        match self.attempt(plugin_type)?.as_str() {
+            "copy" => self.copy(section),
+            "relabel" => {
+                let label = section.get("@label").ok_or_else(|| section.error("'@label' parameter is required").into());
+                let label = self.attempt(label.map(str::to_owned))?;
+                self.label_named(&label, section)
+            }
+            _ => self.output(section),
+        }
+    }
+
+    fn copy(&mut self, section: &Element) -> Option<Arc<dyn Collector>> {
+        for key in ["copy_mode", "deep_copy"] {
+            if section.get(key).is_some() {
+                section.warn_at(key, format!("'{key}' has no effect: a batch is never changed after it was emitted, so copies share it"));
+            }
+        }
+        let sections: Vec<_> = section.sections("store").cloned().collect();
+        if sections.is_empty() {
+            self.errors.push(section.error("no <store> sections in @type copy: events would go nowhere"));
+        }
+        for store in &sections {
+            if let Some(arg) = store.arg().filter(|arg| !arg.is_empty()) {
+                store.warn(format!("<store {arg}>: a store never fails its neighbours here, each has its own buffer and retries"));
+            }
+        }
+        let stores: Vec<_> = sections.iter().filter_map(|store| self.collector(store)).collect();
+        Some(Arc::new(Copy::new(stores)))
+    }
+
+    fn label_named(&mut self, name: &str, section: &Element) -> Option<Arc<dyn Collector>> {
+        if let Some(relabel) = self.labels.get(name) {
+            return Some(Arc::new(relabel.clone()));
+        }
+        let known = self.labels.keys().map(String::as_str);
+        let error = section.error_at("@label", format!("{name} label not found")).suggest(name, known);
+        self.errors.push(error);
+        None
+    }
+
+    fn output(&mut self, section: &Element) -> Option<Arc<dyn Collector>> {
+        let section = &self.attempt(flat_buffer(section, "tag"))?;
+        let context = OutputContext { root_dir: self.settings.root_dir.clone() };
+        let configured = output::configure(section, &context);
+        let secondary = self.secondary(section, &context);
+        let configured = self.attempt(configured)?;
+        let owner = Owner {
+            section,
+            default_mode: if configured.unbuffered { ModeName::Immediate } else { ModeName::Interval },
+            has_secondary: secondary.is_some(),
+            root_dir: &self.settings.root_dir,
+        };
+        let settings = self.attempt(params::configure(owner))?;
+        let id = self.id(section, configured.plugin_type);
+        self.smallest_total = self.smallest_total.min(settings.limits.total_bytes);
+        let buffer = Buffer::new(id.clone(), settings.limits);
+        let flusher = Flusher::new(id, buffer.clone(), configured.output, secondary, settings.flush, settings.backup);
+        self.plan.flushers.push(flusher);
+        Some(buffer)
+    }
+
+    /// The `<secondary>` of an output; without a type of its own it has its primary's.
+    fn secondary(&mut self, section: &Element, context: &OutputContext) -> Option<Arc<dyn Output>> {
+        let secondary = self.attempt(section.section("secondary").map(|found| found.cloned()))??;
+        let typed = if secondary.has("@type") || secondary.has("type") {
+            secondary
+        } else {
+            let mut typed = secondary;
+            typed.copy_param(section, if section.has("@type") { "@type" } else { "type" }, "@type");
+            typed
+        };
+        for inner in ["buffer", "secondary"] {
+            if self.attempt(typed.section(inner).map(|found| found.is_some())) == Some(true) {
+                self.errors.push(typed.error(format!("<{inner}> is not allowed in <secondary>")));
+            }
+        }
+        let configured = output::configure(&typed, context);
+        self.attempt(configured).map(|configured| configured.output)
+    }
+
+    fn source(&mut self, section: &Element) {
+        let Some(configured) = self.attempt(input::configure(section)) else { return };
+        if let Some(path) = configured.input.pos_file()
+            && self.pos_files.insert(path.to_owned(), section.clone()).is_some()
+        {
+            let message = format!("Other 'in_{}' plugin already use same pos_file path: plugin = {}", configured.plugin_type, path.display());
+            self.errors.push(section.error_at("pos_file", message));
+        }
+        let label = section.get("@label").unwrap_or("@ROOT").to_owned();
+        let Some(collector) = self.label_named(&label, section) else { return };
+        let id = self.id(section, configured.plugin_type);
+        self.plan.inputs.push(PlannedInput { id, input: configured.input, collector });
+    }
+
+    /// `@id`, which must be unique, or the type and a number.
+    fn id(&mut self, section: &Element, plugin_type: &'static str) -> String {
+        let id = match section.id() {
+            Some(id) => id.to_owned(),
+            None => {
+                let count = self.counts.entry(plugin_type).or_default();
+                *count += 1;
+                format!("{plugin_type}.{}", *count - 1)
+            }
+        };
+        if self.ids.insert(id.clone(), section.clone()).is_some() {
+            let message = format!("Duplicated plugin id `{id}`. Check whole configuration and fix it.");
+            self.errors.push(section.error_at("@id", message));
+        }
+        if let Some(level) = section.log_level() {
+            if crate::logger::level(level).is_none() {
+                let error = section.error_at("@log_level", format!("unknown log level '{level}'"));
+                self.errors.push(error.suggest(level, ["trace", "debug", "info", "warn", "error", "fatal"]));
+            }
+            self.plan.log_levels.insert(id.clone(), level.to_owned());
+        }
+        id
+    }
+
+    fn attempt<T>(&mut self, step: Result<T>) -> Option<T> {
+        self.errors.collect(step)
+    }
+
+    fn finish(mut self, sections: &[Element]) -> Result<Plan> {
+        if self.errors.is_empty() && (self.plan.flushers.is_empty() || self.plan.inputs.is_empty()) {
+            let (sources, matches) = (count(sections, "source"), count(sections, "match"));
+            if sources == 0 && !self.settings.without_source || matches == 0 && count(sections, "label") == 0 {
+                let message = format!("nothing to do: {sources} <source> and {matches} <match> sections");
+                self.errors.push(crate::config::ConfigError::new(message));
+            }
+        }
+        self.errors.into_result()?;
+        let limit = u64::try_from(self.smallest_total).unwrap_or(u64::MAX);
+        self.plan.inputs.iter_mut().for_each(|planned| planned.input.limit_read_ahead(limit));
+        Ok(self.plan)
+    }
+}
+
+fn count(sections: &[Element], name: &str) -> usize {
+    sections.iter().filter(|section| section.name() == name).count()
+}

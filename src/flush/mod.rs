@@ -5,6 +5,7 @@
 
 pub mod backup;
 pub mod due;
+pub mod params;
 pub mod retry;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

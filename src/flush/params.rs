@@ -1,0 +1,309 @@
+//! The `<buffer>` section: how an output collects, flushes and retries.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use super::backup::Backup;
+use super::due::FlushMode;
+use super::retry::{RetrySettings, RetryType};
+use super::FlushSettings;
+use crate::buffer::{Limits, OverflowAction};
+use crate::config::types::{Size, Time};
+use crate::config::{ConfigErrors, Element, Result};
+
+/// A memory chunk goes to the queue at this size even where `chunk_limit_size` is larger: lines wait in their files, not in memory, and
+/// sending overlaps reading.
+const FULL_CHUNK: usize = 8 << 20;
+
+/// Parameters of `<buffer>`, spelled as Fluentd spells them.
+#[derive(Debug, Deserialize)]
+#[serde(default)]
+pub struct Params {
+    /// `memory`. `file` is taken as memory with a warning: tailed lines stay safe in their files.
+    #[serde(rename = "@type")]
+    pub buffer_type: String,
+    /// `default` (by the output: interval, or immediate for outputs that Fluentd does not buffer), `lazy`, `interval`, `immediate`.
+    pub flush_mode: ModeName,
+    /// Age at which a chunk is flushed in mode interval.
+    pub flush_interval: Time,
+    /// Flush at a stop. Where it is off, what is not delivered stays behind the position and is read again.
+    pub flush_at_shutdown: bool,
+    /// How many chunks are written at once.
+    pub flush_thread_count: usize,
+    /// Pause between two chunks of one thread, in seconds. Fluentd's default of one second is a ceiling of one chunk a second; ours is 0.
+    pub flush_thread_burst_interval: f64,
+    /// What a full buffer means: `block` and `throw_exception` pause a tail source, `drop_oldest_chunk` drops, counts and reports.
+    pub overflow_action: OverflowName,
+    /// How the waits between attempts grow.
+    pub retry_type: RetryName,
+    /// The first wait.
+    pub retry_wait: Time,
+    /// Growth of the wait.
+    pub retry_exponential_backoff_base: f64,
+    /// Longest wait.
+    pub retry_max_interval: Option<Time>,
+    /// After this time a chunk is given up.
+    pub retry_timeout: Time,
+    /// After so many repeated attempts a chunk is given up.
+    pub retry_max_times: Option<u32>,
+    /// Never give up.
+    pub retry_forever: bool,
+    /// Spread the waits by 12.5 %.
+    pub retry_randomize: bool,
+    /// The part of the retry time after which the `<secondary>` is used, between 0 and 1.
+    pub retry_secondary_threshold: f64,
+    /// A chunk's size limit.
+    pub chunk_limit_size: Size,
+    /// A chunk's limit in events.
+    pub chunk_limit_records: Option<usize>,
+    /// The part of the limits at which a chunk is full.
+    pub chunk_full_threshold: f64,
+    /// The limit of stage, queue and in flight together.
+    pub total_limit_size: Size,
+    /// If set, `total_limit_size` is `chunk_limit_size` times this, whatever it says itself: Fluentd's meaning.
+    pub queue_limit_length: Option<u64>,
+    /// Throw a chunk away at the retry limit instead of keeping it in the backup directory.
+    pub disable_chunk_backup: bool,
+}
+
+/// `flush_mode`.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+#[allow(missing_docs, reason = "the words of the configuration say it")]
+pub enum ModeName {
+    Default,
+    Lazy,
+    Interval,
+    Immediate,
+}
+
+/// `overflow_action`.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[allow(missing_docs, reason = "the words of the configuration say it")]
+pub enum OverflowName {
+    ThrowException,
+    Block,
+    DropOldestChunk,
+}
+
+/// `retry_type`.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[allow(missing_docs, reason = "the words of the configuration say it")]
+pub enum RetryName {
+    ExponentialBackoff,
+    Periodic,
+}
+
+impl Default for Params {
+    fn default() -> Params {
+        Params {
+            buffer_type: "memory".into(),
+            flush_mode: ModeName::Default,
+            flush_interval: Time(Duration::from_secs(60)),
+            flush_at_shutdown: true,
+            flush_thread_count: 1,
+            flush_thread_burst_interval: 0.0,
+            overflow_action: OverflowName::ThrowException,
+            retry_type: RetryName::ExponentialBackoff,
+            retry_wait: Time(Duration::from_secs(1)),
+            retry_exponential_backoff_base: 2.0,
+            retry_max_interval: None,
+            retry_timeout: Time(Duration::from_secs(72 * 3600)),
+            retry_max_times: None,
+            retry_forever: false,
+            retry_randomize: true,
+            retry_secondary_threshold: 0.8,
+            chunk_limit_size: Size(8 << 20),
+            chunk_limit_records: None,
+            chunk_full_threshold: 0.95,
+            total_limit_size: Size(512 << 20),
+            queue_limit_length: None,
+            disable_chunk_backup: false,
+        }
+    }
+}
+
+/// Parameters that Fluentd takes and that mean nothing to a memory buffer or to workers that are woken: said, not ignored in silence.
+const WITHOUT_EFFECT: &[(&str, &str)] = &[
+    ("path", "chunks live in memory and their lines in the tailed files until they are acknowledged; nothing is written here"),
+    ("path_suffix", "chunks live in memory; nothing is written to disk"),
+    ("file_permission", "chunks live in memory; nothing is written to disk"),
+    ("dir_permission", "chunks live in memory; nothing is written to disk"),
+    ("flush_thread_interval", "an idle flush thread is woken when there is something to flush; it does not poll"),
+    ("delayed_commit_timeout", "a chunk waits for its acknowledgement as long as the output's own timeout says"),
+    ("queued_chunks_limit_size", "chunks are queued when they are due; total_limit_size bounds them"),
+    ("compress", "chunks are kept as they are in memory; out_forward compresses while sending with its own compress"),
+    ("decompression_size_limit", "chunks are never compressed in memory"),
+    ("calc_num_records", "records are always counted"),
+    ("chunk_format", "chunks always hold MessagePack entries"),
+    ("timekey", "chunks are cut by tag, not by time"),
+    ("timekey_wait", "chunks are cut by tag, not by time"),
+    ("timekey_use_utc", "chunks are cut by tag, not by time"),
+    ("timekey_zone", "chunks are cut by tag, not by time"),
+];
+
+/// What an output's buffer is made of.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// For the buffer.
+    pub limits: Limits,
+    /// For the flush loop.
+    pub flush: FlushSettings,
+    /// Where chunks go that are given up.
+    pub backup: Backup,
+}
+
+/// What the output around the section brings.
+#[derive(Clone, Copy, Debug)]
+pub struct Owner<'a> {
+    /// The `<match>` or `<store>` section.
+    pub section: &'a Element,
+    /// What `flush_mode default` means for it.
+    pub default_mode: ModeName,
+    /// Whether it has a `<secondary>`.
+    pub has_secondary: bool,
+    /// `root_dir` of `<system>`, or Fluentd's default.
+    pub root_dir: &'a Path,
+}
+
+/// Reads the `<buffer>` section of an output; one that has none gets the defaults.
+pub fn configure(owner: Owner<'_>) -> Result<Settings> {
+    let absent = Element::synthetic(owner.section, "buffer", None);
+    let section = owner.section.section("buffer")?.unwrap_or(&absent);
+    check_chunk_keys(section);
+    for (name, instead) in WITHOUT_EFFECT.iter().filter(|(name, _)| section.get(name).is_some()) {
+        section.warn_at(name, format!("'{name}' has no effect: {instead}"));
+    }
+    let params: Params = section.params()?;
+    check(&params, section)?;
+    let limits = limits(&params);
+    let retry = retry(&params, owner.has_secondary);
+    let slow: SlowFlush = owner.section.params()?;
+    let flush = FlushSettings {
+        mode: mode(&params, owner, section)?,
+        workers: params.flush_thread_count,
+        burst_interval: Duration::from_secs_f64(params.flush_thread_burst_interval.max(0.0)),
+        at_shutdown: params.flush_at_shutdown,
+        slow_threshold: Duration::from_secs_f64(slow.slow_flush_log_threshold.max(0.0)),
+        retry,
+    };
+    let backup = if params.disable_chunk_backup { Backup::disabled() } else { Backup::under(owner.root_dir) };
+    Ok(Settings { limits, flush, backup })
+}
+
+/// The one flush parameter that stands on the `<match>` itself.
+#[derive(Deserialize)]
+#[serde(default)]
+struct SlowFlush {
+    /// Seconds after which a flush is reported as slow.
+    slow_flush_log_threshold: f64,
+}
+
+impl Default for SlowFlush {
+    fn default() -> SlowFlush {
+        SlowFlush { slow_flush_log_threshold: 20.0 }
+    }
+}
+
+fn check_chunk_keys(section: &Element) {
+    let keys = section.arg().unwrap_or("tag").trim_matches(['[', ']']);
+    let other: Vec<_> = keys.split(',').map(|key| key.trim().trim_matches('"')).filter(|key| !matches!(*key, "" | "tag")).collect();
+    if !other.is_empty() {
+        let keys = other.join(", ");
+        section.warn(format!("chunk keys {keys}: chunks are cut by tag only; out_file and others still name files by each event's time"));
+    }
+}
+
+fn check(params: &Params, section: &Element) -> Result<()> {
+    let mut errors = ConfigErrors::new();
+    let mut require = |holds: bool, key: &str, message: &str| {
+        if !holds {
+            errors.push(section.error_at(key, format!("'{key}' {message}")));
+        }
+    };
+    require(params.flush_thread_count > 0, "flush_thread_count", "must be at least 1: with 0 nothing is ever flushed");
+    require(params.chunk_limit_size.0 > 0, "chunk_limit_size", "must be greater than 0");
+    require(params.total_limit_size.0 > 0, "total_limit_size", "must be greater than 0");
+    require(params.queue_limit_length != Some(0), "queue_limit_length", "must be greater than 0");
+    require(params.chunk_limit_records != Some(0), "chunk_limit_records", "must be greater than 0");
+    let part = |value: f64| value > 0.0 && value <= 1.0;
+    require(part(params.chunk_full_threshold), "chunk_full_threshold", "must be between 0 and 1");
+    require(part(params.retry_secondary_threshold), "retry_secondary_threshold", "must be between 0 and 1");
+    require(params.retry_exponential_backoff_base >= 1.0, "retry_exponential_backoff_base", "must be at least 1");
+    match params.buffer_type.as_str() {
+        "memory" => {}
+        "file" | "file_single" => section.warn_at(
+            "@type",
+            format!(
+                "buffer @type {}: file buffers are not there yet, chunks are kept in memory; tailed lines stay safe in their files until they are acknowledged",
+                params.buffer_type
+            ),
+        ),
+        other => errors.push(section.error_at("@type", format!("unknown buffer plugin '{other}'")).suggest(other, ["memory", "file"])),
+    }
+    errors.into_result()
+}
+
+fn mode(params: &Params, owner: Owner<'_>, section: &Element) -> Result<FlushMode> {
+    let interval = FlushMode::Interval(params.flush_interval.0);
+    let given = section.has("flush_interval");
+    match params.flush_mode {
+        ModeName::Interval => Ok(interval),
+        ModeName::Default if given || owner.default_mode == ModeName::Interval => Ok(interval),
+        ModeName::Default => Ok(match owner.default_mode {
+            ModeName::Immediate => FlushMode::Immediate,
+            _ => FlushMode::Lazy,
+        }),
+        ModeName::Lazy | ModeName::Immediate if given => Err(section
+            .error_at("flush_interval", "'flush_interval' can be specified only when 'flush_mode' is interval or default")
+            .into()),
+        ModeName::Lazy => Ok(FlushMode::Lazy),
+        ModeName::Immediate => Ok(FlushMode::Immediate),
+    }
+}
+
+fn limits(params: &Params) -> Limits {
+    let bytes = |size: u64| usize::try_from(size).unwrap_or(usize::MAX);
+    let chunk_bytes = bytes(params.chunk_limit_size.0);
+    let chunk_records = params.chunk_limit_records.unwrap_or(usize::MAX);
+    let part = |whole: usize| (whole as f64 * params.chunk_full_threshold) as usize;
+    let total = params.queue_limit_length.map_or(params.total_limit_size.0, |n| params.chunk_limit_size.0.saturating_mul(n));
+    Limits {
+        chunk_bytes,
+        chunk_records,
+        full_bytes: part(chunk_bytes).min(FULL_CHUNK).max(1),
+        full_records: part(chunk_records).max(1),
+        total_bytes: bytes(total),
+        overflow: match params.overflow_action {
+            OverflowName::ThrowException | OverflowName::Block => OverflowAction::Wait,
+            OverflowName::DropOldestChunk => OverflowAction::DropOldestChunk,
+        },
+    }
+}
+
+fn retry(params: &Params, has_secondary: bool) -> RetrySettings {
+    let limited = !params.retry_forever;
+    RetrySettings {
+        retry_type: match params.retry_type {
+            RetryName::ExponentialBackoff => {
+                RetryType::ExponentialBackoff { base: params.retry_exponential_backoff_base }
+            }
+            RetryName::Periodic => RetryType::Periodic,
+        },
+        wait: params.retry_wait.0,
+        max_interval: params.retry_max_interval.map(|time| time.0),
+        timeout: limited.then_some(params.retry_timeout.0),
+        max_times: params.retry_max_times.filter(|_| limited),
+        randomize: params.retry_randomize,
+        secondary_threshold: has_secondary.then_some(params.retry_secondary_threshold),
+    }
+}
+
+/// Fluentd's root for backups where `<system>` names none.
+pub fn default_root_dir() -> PathBuf {
+    std::env::var_os("FLUENT_BACKUP_DIR").map_or_else(|| PathBuf::from("/tmp/fluent"), PathBuf::from)
+}
