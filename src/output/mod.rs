@@ -11,6 +11,8 @@ use std::sync::Arc;
 use crate::buffer::Chunk;
 use crate::stop::Stop;
 
+pub mod forward;
+
 /// A future that an output returns: boxed, because outputs are chosen at run time. Once per chunk, not per line.
 pub type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
@@ -57,8 +59,32 @@ pub trait Output: Send + Sync {
     /// The instance terminates: prefer whichever destination answers now, forget politeness.
     fn hurry(&self) {}
 
+    /// The servers behind it, for `status`.
+    fn nodes(&self) -> Vec<NodeStatus> {
+        Vec::new()
+    }
+
     /// What one line at start should say to the operator about this output's promise, if anything.
     fn notice(&self) -> Option<String> {
         None
     }
+}
+
+/// One server of an output, as `status` shows it. Counters are of this run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeStatus {
+    /// `name`, or `host:port`.
+    pub name: String,
+    /// `host:port`.
+    pub address: String,
+    /// Whether it is a standby.
+    pub standby: bool,
+    /// Whether it counts as able to take chunks.
+    pub available: bool,
+    /// Whether chunks go to it: for a standby, whether it stands in for a regular server now.
+    pub active: bool,
+    /// Chunks written to it completely.
+    pub sent_chunks: u64,
+    /// Chunks that it has acknowledged.
+    pub acked_chunks: u64,
 }

@@ -1,0 +1,147 @@
+//! One chunk as the forward protocol carries it, and the answer that is awaited. Pure bytes.
+//!
+//! ```text
+//! 93  tag (str)  db LLLLLLLL entries…  8x "size": n "compressed": "text"|"gzip" ["chunk": id]      PackedForward, as Fluentd
+//! 81 a3 "ack" id                                                                                  the answer
+//! ```
+//!
+//! The entries are the chunk's segments as they lie; only `time_as_integer` and `compress` make new bytes of them.
+
+use std::io::{IoSlice, Write};
+
+use anyhow::Context;
+use bytes::Bytes;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+
+use crate::buffer::Chunk;
+use crate::event::msgpack::{
+    self, Malformed, read_map_header, skip_value, write_map_header, write_str, write_uint,
+};
+use crate::event::record;
+
+/// How chunks are written: parameters of out_forward.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Encoding {
+    /// `require_ack_response`: the frame carries the chunk's id.
+    pub ack: bool,
+    /// `compress gzip`: one gzip member per chunk.
+    pub gzip: bool,
+    /// `time_as_integer`: whole seconds instead of EventTime.
+    pub time_as_integer: bool,
+}
+
+/// A message, ready to be sent any number of times to any server.
+#[derive(Debug)]
+pub struct Frame {
+    head: Vec<u8>,
+    entries: Vec<Bytes>,
+    option: Vec<u8>,
+    /// The id that the server has to answer, if it has to.
+    pub awaits: Option<String>,
+}
+
+impl Frame {
+    /// Encodes a chunk. Fails where it is too large for the protocol (4 GiB) or holds no entries where some must be read.
+    pub async fn of(chunk: &Chunk, encoding: Encoding) -> anyhow::Result<Frame> {
+        let mut entries = chunk.segments().to_vec();
+        if encoding.time_as_integer {
+            entries = vec![with_integer_times(&entries)?];
+        }
+        if encoding.gzip {
+            // Compression of a large chunk takes long: not on a worker that others wait for.
+            entries = vec![tokio::task::spawn_blocking(move || gzip(&entries)).await??];
+        }
+        let len = entries.iter().map(Bytes::len).sum::<usize>();
+        let len = u32::try_from(len).context("the chunk is larger than 4 GiB")?;
+        let mut head = vec![0x93];
+        write_str(&mut head, chunk.tag().as_str().as_bytes());
+        head.push(0xdb);
+        head.extend_from_slice(&len.to_be_bytes());
+        let awaits = encoding.ack.then(|| chunk.id().to_base64());
+        Ok(Frame {
+            head,
+            entries,
+            option: option(chunk.records(), encoding.gzip, awaits.as_deref()),
+            awaits,
+        })
+    }
+
+    /// The message in pieces, for a vectored write.
+    pub fn slices(&self) -> Vec<IoSlice<'_>> {
+        let mut slices = Vec::with_capacity(self.entries.len() + 2);
+        slices.push(IoSlice::new(&self.head));
+        slices.extend(self.entries.iter().map(|entry| IoSlice::new(entry)));
+        slices.push(IoSlice::new(&self.option));
+        slices
+    }
+}
+
+fn option(size: usize, gzip: bool, chunk: Option<&str>) -> Vec<u8> {
+    let mut option = Vec::with_capacity(64);
+    write_map_header(&mut option, if chunk.is_some() { 3 } else { 2 });
+    write_str(&mut option, b"size");
+    write_uint(&mut option, size as u64);
+    write_str(&mut option, b"compressed");
+    write_str(&mut option, if gzip { b"gzip" } else { b"text" });
+    if let Some(id) = chunk {
+        write_str(&mut option, b"chunk");
+        write_str(&mut option, id.as_bytes());
+    }
+    option
+}
+
+fn with_integer_times(segments: &[Bytes]) -> anyhow::Result<Bytes> {
+    let mut out = Vec::with_capacity(segments.iter().map(Bytes::len).sum());
+    for entry in segments.iter().flat_map(|bytes| msgpack::entries(bytes)) {
+        let entry = entry.context("the chunk holds an entry that is not [time, record]")?;
+        out.push(0x92);
+        write_uint(&mut out, u64::from(entry.time.sec));
+        out.extend_from_slice(entry.record);
+    }
+    Ok(Bytes::from(out))
+}
+
+fn gzip(segments: &[Bytes]) -> std::io::Result<Bytes> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+    for segment in segments {
+        encoder.write_all(segment)?;
+    }
+    encoder.finish().map(Bytes::from)
+}
+
+/// What a server's bytes say about the awaited ack.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// More bytes are needed.
+    Incomplete,
+    /// It is the ack of our chunk; so many bytes long.
+    Acknowledged(usize),
+    /// It is the ack of something else, given as text.
+    Different(String),
+    /// It is no ack at all.
+    Garbage,
+}
+
+/// Reads the answer at the head of `bytes`.
+pub fn read_answer(bytes: &[u8], awaited: &str) -> Answer {
+    match read_map_header(bytes) {
+        Ok(Some(_)) => {}
+        Err(Malformed::Truncated) => return Answer::Incomplete,
+        _ => return Answer::Garbage,
+    }
+    let len = match skip_value(bytes) {
+        Ok(len) => len,
+        Err(Malformed::Truncated) => return Answer::Incomplete,
+        Err(Malformed::Invalid) => return Answer::Garbage,
+    };
+    match record::find_text(&bytes[..len], "ack") {
+        Some(ack) if ack == awaited.as_bytes() => Answer::Acknowledged(len),
+        Some(ack) => Answer::Different(String::from_utf8_lossy(ack).trim_end().to_owned()),
+        None => Answer::Different("none".to_owned()),
+    }
+}
+
+#[cfg(test)]
+#[path = "frame_tests.rs"]
+mod tests;

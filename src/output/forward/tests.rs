@@ -1,0 +1,499 @@
+//! Against small servers on loopback that ack, lie, hang up, stay silent or talk nonsense.
+
+use std::net::SocketAddr;
+use std::time::SystemTime;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use super::*;
+use crate::buffer::ChunkKey;
+use crate::config::types::{Secret, Time};
+use crate::event::msgpack::{read_text, skip_value, write_bin, write_str};
+use crate::event::{Entries, EventStream, EventTime, Receipt, Tag};
+
+/// What a server does with a whole message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Manner {
+    Acks,
+    AcksByteByByte,
+    Lies,
+    HangsUp,
+    StaysSilent,
+    TalksNonsense,
+    AcksOncePerConnection,
+}
+
+/// What a server saw.
+#[derive(Debug, PartialEq, Eq)]
+enum Seen {
+    Message(Vec<u8>),
+    Closed,
+}
+
+struct Peer {
+    address: SocketAddr,
+    seen: mpsc::UnboundedReceiver<Seen>,
+    _tasks: JoinSet<()>,
+}
+
+impl Peer {
+    async fn start(manner: Manner) -> Peer {
+        Peer::start_at("127.0.0.1:0".parse().expect("an address"), manner).await
+    }
+
+    async fn start_at(address: SocketAddr, manner: Manner) -> Peer {
+        let listener = TcpListener::bind(address).await.expect("binds");
+        let address = listener.local_addr().expect("bound");
+        let (tell, seen) = mpsc::unbounded_channel();
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move {
+            let mut connections = JoinSet::new();
+            while let Ok((stream, _)) = listener.accept().await {
+                connections.spawn(serve(stream, manner, tell.clone()));
+            }
+        });
+        Peer {
+            address,
+            seen,
+            _tasks: tasks,
+        }
+    }
+
+    async fn message(&mut self) -> Vec<u8> {
+        loop {
+            if let Seen::Message(message) = self.seen.recv().await.expect("the server lives") {
+                return message;
+            }
+        }
+    }
+
+    fn messages_so_far(&mut self) -> usize {
+        let mut count = 0;
+        while let Ok(seen) = self.seen.try_recv() {
+            count += usize::from(matches!(seen, Seen::Message(_)));
+        }
+        count
+    }
+}
+
+async fn serve(mut stream: TcpStream, manner: Manner, tell: mpsc::UnboundedSender<Seen>) {
+    while let Some(message) = read_message(&mut stream).await {
+        let id = chunk_id(&message);
+        let _ = tell.send(Seen::Message(message));
+        let Some(id) = id else { continue };
+        match manner {
+            Manner::Acks | Manner::AcksOncePerConnection => {
+                stream.write_all(&ack(&id)).await.expect("writes");
+            }
+            Manner::AcksByteByByte => {
+                for byte in ack(&id) {
+                    stream.write_all(&[byte]).await.expect("writes");
+                    tokio::task::yield_now().await;
+                }
+            }
+            Manner::Lies => {
+                let other = "AAAAAAAAAAAAAAAAAAAAAA==\n";
+                stream.write_all(&ack(other)).await.expect("writes");
+            }
+            Manner::TalksNonsense => {
+                let nonsense = b"HTTP/1.1 400 Bad Request\r\n\r\n";
+                stream.write_all(nonsense).await.expect("writes");
+            }
+            Manner::HangsUp => return,
+            Manner::StaysSilent => {}
+        }
+        if manner == Manner::AcksOncePerConnection {
+            return;
+        }
+    }
+    let _ = tell.send(Seen::Closed);
+}
+
+async fn read_message(stream: &mut TcpStream) -> Option<Vec<u8>> {
+    let mut bytes = Vec::new();
+    while skip_value(&bytes) != Ok(bytes.len()) {
+        if stream.read_buf(&mut bytes).await.ok()? == 0 {
+            return None;
+        }
+    }
+    Some(bytes)
+}
+
+fn chunk_id(message: &[u8]) -> Option<String> {
+    let at = message.windows(6).rposition(|six| six == b"\xa5chunk")?;
+    let (id, _) = read_text(&message[at + 6..]).ok()??;
+    Some(String::from_utf8_lossy(id).into_owned())
+}
+
+fn ack(id: &str) -> Vec<u8> {
+    let mut ack = b"\x81\xa3ack".to_vec();
+    write_str(&mut ack, id.as_bytes());
+    ack
+}
+
+fn chunk() -> Chunk {
+    let tag = Tag::new("app.access");
+    let key = ChunkKey { tag: tag.clone() };
+    let mut chunk = Chunk::new(key, Instant::now(), SystemTime::now());
+    for line in 0..3000 {
+        let mut batch = Entries::default();
+        let mut record = batch.begin(EventTime { sec: 1, nsec: line });
+        record.bin("message", b"a line");
+        record.finish();
+        let (entries, count) = batch.freeze();
+        chunk.append(EventStream {
+            tag: tag.clone(),
+            entries,
+            count,
+            receipt: Receipt::none(),
+        });
+    }
+    chunk
+}
+
+fn millis(n: u64) -> Time {
+    Time(Duration::from_millis(n))
+}
+
+fn params() -> Params {
+    Params {
+        require_ack_response: true,
+        heartbeat_interval: millis(10),
+        recover_wait: millis(50),
+        ..Params::default()
+    }
+}
+
+fn server(address: SocketAddr) -> ServerParams {
+    ServerParams {
+        host: Some(address.ip().to_string()),
+        port: i64::from(address.port()),
+        ..ServerParams::default()
+    }
+}
+
+fn standby(address: SocketAddr) -> ServerParams {
+    ServerParams {
+        standby: true,
+        ..server(address)
+    }
+}
+
+/// An address where nobody listens.
+async fn nobody() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("binds");
+    listener.local_addr().expect("bound")
+}
+
+async fn delivered(forward: &Forward) -> Chunk {
+    let chunk = chunk();
+    forward.write(&chunk).await.expect("somebody takes it");
+    chunk
+}
+
+async fn until(condition: impl Fn() -> bool) {
+    while !condition() {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_chunk_is_delivered_when_its_own_ack_comes_back() {
+    for manner in [Manner::Acks, Manner::AcksByteByByte] {
+        let mut peer = Peer::start(manner).await;
+        let forward = Forward::new(&params(), vec![server(peer.address)], None);
+        let chunk = delivered(&forward).await;
+        let message = peer.message().await;
+        let entries = chunk.segments().concat();
+        assert!(message.windows(entries.len()).any(|part| part == entries));
+        assert_eq!(chunk_id(&message), Some(chunk.id().to_base64()));
+        let status = &forward.nodes()[0];
+        assert_eq!((status.sent_chunks, status.acked_chunks), (1, 1));
+    }
+}
+
+#[tokio::test]
+async fn whatever_the_primary_does_wrong_the_standby_has_the_chunk_within_the_same_write() {
+    for manner in [
+        Manner::Lies,
+        Manner::HangsUp,
+        Manner::StaysSilent,
+        Manner::TalksNonsense,
+    ] {
+        let primary = Peer::start(manner).await;
+        let mut second = Peer::start(Manner::Acks).await;
+        let params = Params {
+            ack_response_timeout: millis(200),
+            ..params()
+        };
+        let servers = vec![server(primary.address), standby(second.address)];
+        let forward = Forward::new(&params, servers, None);
+        let chunk = delivered(&forward).await;
+        let received = chunk_id(&second.message().await);
+        assert_eq!(received, Some(chunk.id().to_base64()), "{manner:?}");
+        let nodes = forward.nodes();
+        assert!(!nodes[0].available && nodes[1].active, "{manner:?}");
+        assert_eq!((nodes[0].acked_chunks, nodes[1].acked_chunks), (0, 1));
+    }
+}
+
+#[tokio::test]
+async fn a_primary_that_refuses_costs_no_retry_and_is_left_alone_afterwards() {
+    let mut second = Peer::start(Manner::Acks).await;
+    let servers = vec![server(nobody().await), standby(second.address)];
+    let forward = Forward::new(&params(), servers, None);
+    delivered(&forward).await;
+    delivered(&forward).await;
+    assert_eq!(second.messages_so_far(), 2);
+}
+
+#[tokio::test]
+async fn the_standby_gets_nothing_while_the_primary_is_well() {
+    let mut primary = Peer::start(Manner::Acks).await;
+    let mut second = Peer::start(Manner::Acks).await;
+    let servers = vec![server(primary.address), standby(second.address)];
+    let forward = Forward::new(&params(), servers, None);
+    for _ in 0..5 {
+        delivered(&forward).await;
+    }
+    assert_eq!(
+        (primary.messages_so_far(), second.messages_so_far()),
+        (5, 0)
+    );
+}
+
+#[tokio::test]
+async fn the_primary_gets_the_work_back_when_it_recovers() {
+    let address = nobody().await;
+    let mut second = Peer::start(Manner::Acks).await;
+    let servers = vec![server(address), standby(second.address)];
+    let forward = Arc::new(Forward::new(&params(), servers, None));
+    let stop = Stop::new();
+    let mut tasks = JoinSet::new();
+    for (name, task) in forward.clone().tasks(stop.clone()) {
+        assert!(name.starts_with("heartbeat."));
+        tasks.spawn(task);
+    }
+    delivered(&forward).await;
+    second.message().await;
+    let mut primary = Peer::start_at(address, Manner::Acks).await;
+    until(|| forward.nodes()[0].available).await;
+    assert!(!forward.nodes()[1].active);
+    let chunk = delivered(&forward).await;
+    assert_eq!(
+        chunk_id(&primary.message().await),
+        Some(chunk.id().to_base64())
+    );
+    stop.advance(Phase::Close);
+    tasks.join_all().await;
+}
+
+#[tokio::test]
+async fn heartbeats_detach_a_server_that_gets_no_data() {
+    for heartbeat_type in [HeartbeatType::Transport, HeartbeatType::Udp] {
+        let params = Params {
+            hard_timeout: millis(100),
+            heartbeat_type,
+            ..params()
+        };
+        let forward = Forward::new(&params, vec![server(nobody().await)], None);
+        let forward = Arc::new(forward);
+        let mut tasks = JoinSet::new();
+        for (_, task) in forward.clone().tasks(Stop::new()) {
+            tasks.spawn(task);
+        }
+        until(|| !forward.nodes()[0].available).await;
+    }
+}
+
+#[tokio::test]
+async fn a_chunk_in_flight_leaves_a_server_that_heartbeats_give_up() {
+    let silent = Peer::start(Manner::StaysSilent).await;
+    let mut second = Peer::start(Manner::Acks).await;
+    let servers = vec![server(silent.address), standby(second.address)];
+    let forward = Forward::new(&params(), servers, None);
+    let chunk = chunk();
+    let given_up = async {
+        until(|| forward.nodes()[0].sent_chunks == 1).await;
+        // Again and again, since the wait for the ack may begin a moment after the chunk was counted.
+        loop {
+            forward.servers[0].give_up();
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    tokio::select! {
+        done = forward.write(&chunk) => done.expect("the standby takes it"),
+        () = given_up => {}
+    }
+    second.message().await;
+}
+
+#[tokio::test]
+async fn udp_heartbeats_are_answered_by_any_datagram() {
+    let socket = tokio::net::UdpSocket::bind("127.0.0.1:0")
+        .await
+        .expect("binds");
+    let address = socket.local_addr().expect("bound");
+    let forward = Forward::new(
+        &Params {
+            heartbeat_type: HeartbeatType::Udp,
+            ..params()
+        },
+        vec![server(address)],
+        None,
+    );
+    let answer = async {
+        let mut byte = [0xff; 8];
+        let (len, from) = socket.recv_from(&mut byte).await.expect("a heartbeat");
+        assert_eq!(byte[..len], [0]);
+        socket.send_to(&[0], from).await.expect("answers");
+    };
+    let (beat, ()) = tokio::join!(forward.beat(0), answer);
+    beat.expect("the heartbeat is answered");
+}
+
+#[tokio::test]
+async fn with_every_server_down_each_is_tried_once_and_the_chunk_is_to_be_retried() {
+    let mut peers = [
+        Peer::start(Manner::HangsUp).await,
+        Peer::start(Manner::HangsUp).await,
+    ];
+    let servers = vec![server(peers[0].address), standby(peers[1].address)];
+    let forward = Forward::new(&params(), servers, None);
+    // The second round finds both unavailable and tries them all the same.
+    for _ in 0..2 {
+        let error = forward.write(&chunk()).await.expect_err("nobody acks");
+        assert!(matches!(error, WriteError::Retry(_)));
+        assert!(error.to_string().starts_with("no nodes are available"));
+    }
+    assert_eq!(peers.each_mut().map(Peer::messages_so_far), [2, 2]);
+}
+
+#[tokio::test]
+async fn a_name_that_does_not_resolve_is_a_server_that_is_down() {
+    let mut second = Peer::start(Manner::Acks).await;
+    let nowhere = ServerParams {
+        host: Some("does-not-exist.invalid".into()),
+        ..ServerParams::default()
+    };
+    let servers = vec![nowhere, server(second.address)];
+    let forward = Forward::new(&params(), servers, None);
+    delivered(&forward).await;
+    second.message().await;
+    assert!(!forward.nodes()[0].available);
+}
+
+#[tokio::test]
+async fn dropping_a_write_closes_its_connection() {
+    let mut silent = Peer::start(Manner::StaysSilent).await;
+    let forward = Forward::new(&params(), vec![server(silent.address)], None);
+    let chunk = chunk();
+    tokio::select! {
+        _ = forward.write(&chunk) => panic!("nobody acked"),
+        _ = silent.message() => {}
+    }
+    assert_eq!(silent.seen.recv().await, Some(Seen::Closed));
+    assert!(
+        forward.nodes()[0].available,
+        "a cancelled write judges nobody"
+    );
+}
+
+#[tokio::test]
+async fn kept_connections_are_used_again_and_a_stale_one_judges_nobody() {
+    for (manner, connections) in [(Manner::Acks, 0), (Manner::AcksOncePerConnection, 0)] {
+        let mut peer = Peer::start(manner).await;
+        let params = Params {
+            keepalive: true,
+            ..params()
+        };
+        let forward = Forward::new(&params, vec![server(peer.address)], None);
+        let mut closed = 0;
+        for _ in 0..4 {
+            delivered(&forward).await;
+            while let Ok(seen) = peer.seen.try_recv() {
+                closed += usize::from(seen == Seen::Closed);
+            }
+        }
+        assert_eq!(closed, connections, "{manner:?}");
+        assert_eq!(forward.nodes()[0].acked_chunks, 4);
+        assert!(forward.nodes()[0].available);
+    }
+}
+
+#[tokio::test]
+async fn without_ack_a_chunk_is_delivered_when_it_is_written() {
+    let mut peer = Peer::start(Manner::StaysSilent).await;
+    let params = Params {
+        require_ack_response: false,
+        ..params()
+    };
+    let forward = Forward::new(&params, vec![server(peer.address)], None);
+    let chunk = delivered(&forward).await;
+    let message = peer.message().await;
+    assert!(message.ends_with(b"\xaacompressed\xa4text"));
+    let entries = chunk.segments().concat();
+    assert!(message.windows(entries.len()).any(|part| part == entries));
+    assert_eq!(peer.seen.recv().await, Some(Seen::Closed));
+    assert!(forward.notice().is_some());
+    assert_eq!(forward.nodes()[0].acked_chunks, 0);
+}
+
+#[tokio::test]
+async fn hurry_shortens_waits_that_have_begun() {
+    let hurry = Hurry::default();
+    let waiting = hurry.within(
+        Duration::from_secs(3600),
+        Duration::from_millis(1),
+        std::future::pending::<()>(),
+    );
+    let (answer, ()) = tokio::join!(waiting, async { hurry.begin() });
+    assert_eq!(answer, None);
+}
+
+/// A server with `<security>` that knows `key`.
+async fn guarded(key: &'static str) -> (SocketAddr, JoinSet<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("binds");
+    let address = listener.local_addr().expect("bound");
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut helo = b"\x92\xa4HELO\x83\xa5nonce".to_vec();
+            write_bin(&mut helo, &[7; 16]);
+            helo.extend_from_slice(b"\xa4auth\xa0\xa9keepalive\xc3");
+            stream.write_all(&helo).await.expect("writes");
+            let Some(ping) = read_message(&mut stream).await else {
+                continue;
+            };
+            let salt = &ping[ping.len() - 2 - 130 - 32..ping.len() - 2 - 130];
+            let digest = handshake::hex_sha512(&[salt, b"sink", &[7; 16], key.as_bytes()]);
+            let mut pong = b"\x95\xa4PONG\xc3\xa0\xa4sink".to_vec();
+            write_str(&mut pong, digest.as_bytes());
+            stream.write_all(&pong).await.expect("writes");
+            if let Some(message) = read_message(&mut stream).await {
+                let id = chunk_id(&message).expect("asks for an ack");
+                stream.write_all(&ack(&id)).await.expect("writes");
+            }
+        }
+    });
+    (address, tasks)
+}
+
+#[tokio::test]
+async fn servers_with_security_are_shaken_hands_with_and_impostors_get_nothing() {
+    let (impostor, _tasks) = guarded("another key").await;
+    let (friend, _more_tasks) = guarded("sekret").await;
+    let security = SecurityParams {
+        self_hostname: Some("client".into()),
+        shared_key: Some(Secret("sekret".into())),
+    };
+    let servers = vec![server(impostor), server(friend)];
+    let forward = Forward::new(&params(), servers, Some(security));
+    delivered(&forward).await;
+    let nodes = forward.nodes();
+    assert_eq!((nodes[0].sent_chunks, nodes[1].acked_chunks), (0, 1));
+    assert!(!nodes[0].available);
+}
