@@ -105,6 +105,8 @@ struct Marks {
 pub struct Element {
     name: String,
     arg: Option<String>,
+    /// The argument as messages show it, where its text comes from the environment.
+    shown_arg: Option<String>,
     /// The sections around this one, as in messages: `<match a.**> > `.
     within: String,
     head: Option<Span>,
@@ -289,10 +291,14 @@ impl Element {
 
     /// `<match a.**> > <buffer tag>`, as messages name the section.
     pub(crate) fn title(&self) -> String {
-        match &self.arg {
+        match self.shown_arg.as_ref().or(self.arg.as_ref()) {
             Some(arg) if !arg.is_empty() => format!("{}<{} {arg}>", self.within, self.name),
             _ => format!("{}<{}>", self.within, self.name),
         }
+    }
+
+    pub(crate) fn shown_arg(&self) -> Option<&str> {
+        self.shown_arg.as_deref()
     }
 
     pub(crate) fn root(strict: bool) -> Element {
@@ -304,7 +310,12 @@ impl Element {
     }
 
     /// An empty child to be filled by the parser.
-    pub(crate) fn child(&self, name: String, arg: Option<String>, head: Span) -> Element {
+    pub(crate) fn child(
+        &self,
+        name: String,
+        (arg, shown_arg): (Option<String>, Option<String>),
+        head: Span,
+    ) -> Element {
         let within = match self.name.as_str() {
             "ROOT" => String::new(),
             _ => format!("{} > ", self.title()),
@@ -312,6 +323,7 @@ impl Element {
         Element {
             name,
             arg,
+            shown_arg,
             within,
             head: Some(head),
             warnings: self.warnings.clone(),

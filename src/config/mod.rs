@@ -6,13 +6,21 @@ mod convert;
 mod element;
 mod error;
 mod json;
+mod literal;
+mod load;
 mod params;
+mod parser;
+mod ruby;
 mod secret;
 mod source;
+mod tree;
 pub mod types;
 
 pub use element::Element;
 pub use error::{ConfigError, ConfigErrors};
+pub use load::{LoadOptions, load, parse_text};
+pub use ruby::World;
+pub use tree::Config;
 
 /// The result of every step that reads configuration: all the errors of the step, not the first.
 pub type Result<T, E = ConfigErrors> = std::result::Result<T, E>;
