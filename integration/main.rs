@@ -1,1 +1,4 @@
-fn main() {}
+//! The one integration test binary: the real agent, and the world it runs in.
+
+mod support;
+mod worlds;
