@@ -1,0 +1,86 @@
+"""Runs moto's server for S3, SQS, SNS and EventBridge, wired as a user would wire a hook, until standard input closes.
+
+    python run_moto.py
+
+Prints one JSON line: endpoint, region, bucket, queue_url, topic_arn, rule. Then takes one command a line and answers each with one JSON line:
+
+    send FORM INSTANCE GROUP HOOK TOKEN   (names percent-encoded) a hook's message for the instance, as FORM: direct (into the queue), sns (through the topic),
+                                          eventbridge (through the rule), test (the test notification, into the queue)
+
+moto knows no lifecycle actions, so the sender here stands in for Auto Scaling, and completing is the in-process world's business.
+"""
+
+import json
+import logging
+import sys
+import uuid
+from datetime import datetime, timezone
+from urllib.parse import unquote
+
+import boto3
+from moto.server import ThreadedMotoServer
+
+REGION, ACCOUNT, BUCKET = "ap-northeast-1", "123456789012", "logs"
+
+
+def main():
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    endpoint = f"http://{host}:{port}"
+    session = boto3.Session("AKIDEXAMPLE", "SECRETEXAMPLE", region_name=REGION)
+    sqs, sns, s3, events = (session.client(name, endpoint_url=endpoint) for name in ("sqs", "sns", "s3", "events"))
+    world = build(sqs, sns, s3, events)
+    answer({"endpoint": endpoint, "region": REGION, **world})
+    for line in sys.stdin:
+        word, form, *names = line.split()
+        if word != "send":
+            raise SystemExit(f"unknown command {word}")
+        answer({"sent": send(form, world, sqs, sns, events, *map(unquote, names))})
+    server.stop()
+
+
+def answer(value):
+    print(json.dumps(value), flush=True)
+
+
+def build(sqs, sns, s3, events):
+    """Queue, topic with the queue subscribed, bucket, and a rule that targets the queue."""
+    queue = sqs.create_queue(QueueName="my-hook")["QueueUrl"]
+    arn = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    topic = sns.create_topic(Name="hooks")["TopicArn"]
+    sns.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=arn)
+    s3.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
+    pattern = {"source": ["aws.autoscaling"], "detail-type": ["EC2 Instance-terminate Lifecycle Action"]}
+    events.put_rule(Name="terminations", EventPattern=json.dumps(pattern))
+    events.put_targets(Rule="terminations", Targets=[{"Id": "queue", "Arn": arn}])
+    return {"bucket": BUCKET, "queue_url": queue, "topic_arn": topic, "rule": "terminations"}
+
+
+def send(form, world, sqs, sns, events, instance="", group="", hook="", token=""):
+    """One message in the shape that AWS documents for this way of delivery (EC2 Auto Scaling User Guide, "Prepare to add a lifecycle hook")."""
+    now = datetime.now(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    common = {"Service": "AWS Auto Scaling", "Time": now, "RequestId": str(uuid.uuid4()), "AccountId": ACCOUNT}
+    detail = {"LifecycleActionToken": token, "AutoScalingGroupName": group, "LifecycleHookName": hook, "EC2InstanceId": instance,
+              "LifecycleTransition": "autoscaling:EC2_INSTANCE_TERMINATING", "Origin": "AutoScalingGroup", "Destination": "EC2"}
+    if form == "direct":
+        sqs.send_message(QueueUrl=world["queue_url"], MessageBody=json.dumps({**common, **detail}))
+    elif form == "sns":
+        subject = f"Auto Scaling:  Lifecycle action 'TERMINATING' for instance {instance} in progress."
+        sns.publish(TopicArn=world["topic_arn"], Subject=subject, Message=json.dumps({**common, **detail}))
+    elif form == "eventbridge":
+        entry = {"Source": "aws.autoscaling", "DetailType": "EC2 Instance-terminate Lifecycle Action", "Detail": json.dumps(detail)}
+        if events.put_events(Entries=[entry])["FailedEntryCount"]:
+            raise SystemExit("moto refused the event")
+    elif form == "test":
+        body = {**common, "Event": "autoscaling:TEST_NOTIFICATION", "AutoScalingGroupName": group or "web",
+                "AutoScalingGroupARN": f"arn:aws:autoscaling:{REGION}:{ACCOUNT}:autoScalingGroup:{uuid.uuid4()}:autoScalingGroupName/{group or 'web'}"}
+        sqs.send_message(QueueUrl=world["queue_url"], MessageBody=json.dumps(body))
+    else:
+        raise SystemExit(f"unknown form {form}")
+    return form
+
+
+if __name__ == "__main__":
+    main()
