@@ -1,4 +1,8 @@
 //! The one integration test binary: the real agent, and the world it runs in.
 
+mod delivery;
+mod failover;
+mod scene;
 mod support;
+mod tidy;
 mod worlds;

@@ -71,7 +71,7 @@ impl Scene {
     /// The real agent on a configuration.
     pub async fn agent(&self, config: &str) -> Result<Agent> {
         let agent = Agent::start(config, &[]).await?;
-        agent.wait_for_line("affluent is running", DEADLINE).await?;
+        agent.wait_for_line("worker is now running", DEADLINE).await?;
         Ok(agent)
     }
 }

@@ -135,7 +135,7 @@ impl<'a> Wiring<'a> {
         let mut rules = Vec::new();
         for section in sections {
             let action = match section.name() {
-                "filter" => self.attempt(filter::configure(section)).map(Action::Filter),
+                "filter" => self.attempt(filter::configure(section)).map(|filter| Action::Filter(filter.into())),
                 "match" => self.collector(section).map(Action::Match),
                 _ => continue,
             };
