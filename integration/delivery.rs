@@ -25,7 +25,14 @@ async fn every_line_arrives_once_and_in_order() -> Result<()> {
     log.lines(500)?;
     scene.primary.wait_for_lines(1000, DEADLINE).await?;
     let ledger = ledger(&scene, log.written());
-    assert_eq!((ledger.missing().len(), ledger.duplicates(), ledger.disorder()), (0, 0, 0));
+    assert_eq!(
+        (
+            ledger.missing().len(),
+            ledger.duplicates(),
+            ledger.disorder()
+        ),
+        (0, 0, 0)
+    );
     Ok(())
 }
 
@@ -38,7 +45,9 @@ async fn kill_9_with_a_memory_buffer_and_no_server_loses_nothing() -> Result<()>
     let config = scene.immediate();
     let mut agent = scene.agent(&config).await?;
     log.lines(5000)?;
-    agent.wait_for_line("failed to flush the buffer", DEADLINE).await?;
+    agent
+        .wait_for_line("failed to flush the buffer", DEADLINE)
+        .await?;
     agent.kill().await?;
     log.lines(1000)?;
     scene.primary.restart().await;
@@ -57,9 +66,15 @@ async fn term_with_a_memory_buffer_and_no_server_ends_in_time_and_loses_nothing(
     let config = scene.immediate();
     let mut agent = scene.agent(&config).await?;
     log.lines(5000)?;
-    agent.wait_for_line("failed to flush the buffer", DEADLINE).await?;
+    agent
+        .wait_for_line("failed to flush the buffer", DEADLINE)
+        .await?;
     agent.signal(Signal::SIGTERM)?;
-    assert!(agent.wait_exit(DEADLINE).await?.success(), "{}", agent.log_text());
+    assert!(
+        agent.wait_exit(DEADLINE).await?.success(),
+        "{}",
+        agent.log_text()
+    );
     log.lines(1000)?;
     scene.primary.restart().await;
     let _agent = scene.agent(&config).await?;
@@ -80,7 +95,11 @@ async fn term_with_a_healthy_server_flushes_and_repeats_nothing() -> Result<()> 
         agent.signal(Signal::SIGUSR1)?;
         scene.primary.wait_for_lines(round * 1000, DEADLINE).await?;
         agent.signal(Signal::SIGTERM)?;
-        assert!(agent.wait_exit(DEADLINE).await?.success(), "{}", agent.log_text());
+        assert!(
+            agent.wait_exit(DEADLINE).await?.success(),
+            "{}",
+            agent.log_text()
+        );
     }
     let ledger = ledger(&scene, log.written());
     assert_eq!((ledger.missing().len(), ledger.duplicates()), (0, 0));
@@ -91,7 +110,9 @@ async fn term_with_a_healthy_server_flushes_and_repeats_nothing() -> Result<()> 
 async fn usr1_flushes_what_waits_for_its_interval_and_says_when_it_is_done() -> Result<()> {
     let scene = Scene::new().await?;
     let mut log = scene.writer()?;
-    let agent = scene.agent(&(scene.source() + &scene.forward("  flush_interval 1h"))).await?;
+    let agent = scene
+        .agent(&(scene.source() + &scene.forward("  flush_interval 1h")))
+        .await?;
     log.lines(10)?;
     loop {
         // A line may still be on its way into the buffer when the first signal comes.
@@ -144,12 +165,16 @@ async fn a_reload_keeps_every_line_and_a_bad_file_keeps_the_old_agent() -> Resul
     scene.primary.wait_for_lines(100, DEADLINE).await?;
     agent.rewrite_config("<source>\n  @type tial\n</source>\n")?;
     agent.signal(Signal::SIGHUP)?;
-    agent.wait_for_line("the old configuration goes on", DEADLINE).await?;
+    agent
+        .wait_for_line("the old configuration goes on", DEADLINE)
+        .await?;
     log.lines(100)?;
     scene.primary.wait_for_lines(200, DEADLINE).await?;
     agent.rewrite_config(&scene.immediate())?;
     agent.signal(Signal::SIGUSR2)?;
-    agent.wait_for_line("the new configuration is running", DEADLINE).await?;
+    agent
+        .wait_for_line("the new configuration is running", DEADLINE)
+        .await?;
     log.lines(100)?;
     scene.primary.wait_for_lines(300, DEADLINE).await?;
     let ledger = ledger(&scene, log.written());
@@ -164,7 +189,10 @@ async fn a_second_stop_signal_aborts_a_stop_that_waits() -> Result<()> {
     scene.primary.set_mode(Mode::Silent).await;
     let mut agent = scene.agent(&scene.immediate()).await?;
     log.lines(10)?;
-    scene.primary.wait_for("the chunk", DEADLINE, |state| state.discarded > 0).await?;
+    scene
+        .primary
+        .wait_for("the chunk", DEADLINE, |state| state.discarded > 0)
+        .await?;
     agent.signal(Signal::SIGTERM)?;
     agent.wait_for_line("stopping", DEADLINE).await?;
     agent.signal(Signal::SIGTERM)?;

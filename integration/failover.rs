@@ -59,11 +59,18 @@ async fn a_resent_chunk_keeps_its_id() -> Result<()> {
     log.lines(10)?;
     scene.standby.wait_for_lines(10, DEADLINE).await?;
     let ids = |server: &crate::support::forward_server::ForwardServer| {
-        server.received().into_iter().map(|received| format!("{:?}", received.delivery.chunk)).collect::<Vec<_>>()
+        server
+            .received()
+            .into_iter()
+            .map(|received| format!("{:?}", received.delivery.chunk))
+            .collect::<Vec<_>>()
     };
     let (first, second) = (ids(&scene.primary), ids(&scene.standby));
     assert!(!first.is_empty());
-    assert!(first.iter().all(|id| second.contains(id)), "{first:?} {second:?}");
+    assert!(
+        first.iter().all(|id| second.contains(id)),
+        "{first:?} {second:?}"
+    );
     Ok(())
 }
 
@@ -76,12 +83,20 @@ async fn the_primary_gets_the_work_back_when_it_recovers() -> Result<()> {
     log.lines(10)?;
     scene.standby.wait_for_lines(10, DEADLINE).await?;
     scene.primary.restart().await;
-    agent.wait_for_line("recovered forwarding server", DEADLINE).await?;
+    agent
+        .wait_for_line("recovered forwarding server", DEADLINE)
+        .await?;
     log.lines(10)?;
     scene.primary.wait_for_lines(10, DEADLINE).await?;
     let mut ledger = Ledger::new(log.written());
-    ledger.arrived("standby", scene.standby.state().read(|state| state.lines.clone()));
-    ledger.arrived("primary", scene.primary.state().read(|state| state.lines.clone()));
+    ledger.arrived(
+        "standby",
+        scene.standby.state().read(|state| state.lines.clone()),
+    );
+    ledger.arrived(
+        "primary",
+        scene.primary.state().read(|state| state.lines.clone()),
+    );
     assert!(ledger.missing().is_empty());
     Ok(())
 }
@@ -94,7 +109,9 @@ async fn an_outage_of_both_servers_only_delays() -> Result<()> {
     scene.primary.stop().await;
     scene.standby.stop().await;
     log.lines(100)?;
-    agent.wait_for_line("no nodes are available", DEADLINE).await?;
+    agent
+        .wait_for_line("no nodes are available", DEADLINE)
+        .await?;
     scene.standby.restart().await;
     scene.standby.wait_for_lines(100, DEADLINE).await?;
     Ok(())

@@ -1,5 +1,6 @@
 //! The one integration test binary: the real agent, and the world it runs in.
 
+mod bad_config;
 mod delivery;
 mod failover;
 mod scene;

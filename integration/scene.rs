@@ -26,7 +26,11 @@ impl Scene {
     /// Two servers that ack and an empty directory.
     pub async fn new() -> Result<Scene> {
         let (primary, standby) = (ForwardServer::start().await?, ForwardServer::start().await?);
-        Ok(Scene { dir: tempfile::tempdir()?, primary, standby })
+        Ok(Scene {
+            dir: tempfile::tempdir()?,
+            primary,
+            standby,
+        })
     }
 
     /// The directory.
@@ -65,13 +69,18 @@ impl Scene {
 
     /// Source and match with `flush_mode immediate`.
     pub fn immediate(&self) -> String {
-        self.source() + &self.forward("  <buffer>\n    flush_mode immediate\n    retry_max_interval 1s\n  </buffer>")
+        self.source()
+            + &self.forward(
+                "  <buffer>\n    flush_mode immediate\n    retry_max_interval 1s\n  </buffer>",
+            )
     }
 
     /// The real agent on a configuration.
     pub async fn agent(&self, config: &str) -> Result<Agent> {
         let agent = Agent::start(config, &[]).await?;
-        agent.wait_for_line("worker is now running", DEADLINE).await?;
+        agent
+            .wait_for_line("worker is now running", DEADLINE)
+            .await?;
         Ok(agent)
     }
 }

@@ -9,7 +9,14 @@ use clap::{ArgAction, Parser, Subcommand};
 #[command(name = "affluent", version, max_term_width = 120)]
 pub struct Args {
     /// Configuration file
-    #[arg(short, long, value_name = "PATH", env = "FLUENT_CONF", default_value = "/etc/affluent/affluent.conf", global = true)]
+    #[arg(
+        short,
+        long,
+        value_name = "PATH",
+        env = "FLUENT_CONF",
+        default_value = "/etc/affluent/affluent.conf",
+        global = true
+    )]
     pub config: PathBuf,
 
     /// Check the configuration and exit: everything that needs no network
@@ -132,7 +139,8 @@ impl Unneeded {
             || !self.require.is_empty()
             || self.gemfile.is_some()
             || self.gem_path.is_some();
-        let metrics = self.enable_input_metrics || self.disable_input_metrics || self.enable_size_metrics;
+        let metrics =
+            self.enable_input_metrics || self.disable_input_metrics || self.enable_size_metrics;
         [
             (ruby, "-p, -I, -r, -g, -G: Ruby plugins are not loaded; the plugins are built in"),
             (self.workers.is_some_and(|n| n > 1), "--workers: one process does the work of all workers"),
@@ -199,12 +207,20 @@ mod tests {
 
     #[test]
     fn an_unknown_flag_is_refused_with_usage_status() {
-        assert_eq!(parse("affluent --frobnicate").expect_err("refused").exit_code(), 2);
+        assert_eq!(
+            parse("affluent --frobnicate")
+                .expect_err("refused")
+                .exit_code(),
+            2
+        );
     }
 
     #[test]
     fn drain_is_a_command() {
         let args = parse("affluent -c a.conf drain --dry-run").expect("understood");
-        assert!(matches!(args.command, Some(Command::Drain { dry_run: true, .. })));
+        assert!(matches!(
+            args.command,
+            Some(Command::Drain { dry_run: true, .. })
+        ));
     }
 }

@@ -27,23 +27,23 @@
 //!
 //! The modules below are in reading order.
 
+pub mod agent;
 pub mod args;
-pub mod run;
-pub mod logger;
-pub mod process;
-pub mod signal;
-pub mod stop;
-pub mod config;
-pub mod event;
-pub mod input;
-pub mod parse;
-pub mod format;
-pub mod filter;
-pub mod route;
-pub mod buffer;
-pub mod flush;
-pub mod output;
 #[cfg(feature = "aws")]
 pub mod aws;
-pub mod agent;
+pub mod buffer;
+pub mod config;
 pub mod drain;
+pub mod event;
+pub mod filter;
+pub mod flush;
+pub mod format;
+pub mod input;
+pub mod logger;
+pub mod output;
+pub mod parse;
+pub mod process;
+pub mod route;
+pub mod run;
+pub mod signal;
+pub mod stop;

@@ -43,7 +43,8 @@ pub fn start(path: Option<PathBuf>, level: Level) -> io::Result<&'static Logger>
         zone,
     });
     // A second call keeps the first subscriber.
-    let _ = tracing::subscriber::set_global_default(tracing_subscriber::registry().with(Lines(logger)));
+    let _ =
+        tracing::subscriber::set_global_default(tracing_subscriber::registry().with(Lines(logger)));
     Ok(logger)
 }
 
@@ -67,7 +68,10 @@ impl Logger {
 
     /// Replaces the `@log_level`s of plugins, by plugin id.
     pub fn set_plugin_levels(&self, levels: HashMap<String, Level>) {
-        *self.plugin_levels.write().unwrap_or_else(PoisonError::into_inner) = levels;
+        *self
+            .plugin_levels
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = levels;
     }
 
     /// Opens the log file anew: what logrotate asks for with `USR1`.
@@ -75,13 +79,19 @@ impl Logger {
         let Some(path) = &self.path else { return };
         match open(path) {
             Ok(file) => *self.sink.lock().unwrap_or_else(PoisonError::into_inner) = Some(file),
-            Err(error) => tracing::error!(path = %path.display(), %error, "cannot reopen the log file, going on with the old one"),
+            Err(error) => {
+                tracing::error!(path = %path.display(), %error, "cannot reopen the log file, going on with the old one")
+            }
         }
     }
 
     fn wants(&self, level: Level, plugin: Option<&str>) -> bool {
         let own = plugin.and_then(|id| {
-            self.plugin_levels.read().unwrap_or_else(PoisonError::into_inner).get(id).copied()
+            self.plugin_levels
+                .read()
+                .unwrap_or_else(PoisonError::into_inner)
+                .get(id)
+                .copied()
         });
         let general = || *self.level.read().unwrap_or_else(PoisonError::into_inner);
         level <= own.unwrap_or_else(general)
@@ -135,7 +145,10 @@ struct Fields {
 impl Fields {
     fn line(&self, time: &str, level: Level) -> String {
         let level = level.as_str().to_ascii_lowercase();
-        let plugin = self.plugin.as_ref().map_or_else(String::new, |id| format!("#0 [{id}] "));
+        let plugin = self
+            .plugin
+            .as_ref()
+            .map_or_else(String::new, |id| format!("#0 [{id}] "));
         // One event is one line, whatever a file name or an error text contains.
         let text = format!("{}{}", self.message, self.rest).replace('\n', "\\n");
         format!("{time} [{level}]: {plugin}{text}\n")
@@ -184,7 +197,10 @@ mod tests {
 
     #[test]
     fn an_event_stays_one_line() {
-        let fields = Fields { message: "two\nlines".into(), ..Fields::default() };
+        let fields = Fields {
+            message: "two\nlines".into(),
+            ..Fields::default()
+        };
         assert_eq!(fields.line("T", Level::INFO), "T [info]: two\\nlines\n");
     }
 

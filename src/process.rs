@@ -12,7 +12,8 @@ use crate::args::Args;
 /// Applies `--umask`, `--daemon`, `--group` and `--user`, in this order. Must be called before the first thread starts.
 pub fn prepare(args: &Args) -> anyhow::Result<()> {
     if let Some(mask) = &args.umask {
-        let bits = u32::from_str_radix(mask, 8).with_context(|| format!("--umask {mask}: not an octal number"))?;
+        let bits = u32::from_str_radix(mask, 8)
+            .with_context(|| format!("--umask {mask}: not an octal number"))?;
         umask(Mode::from_bits_truncate(bits));
     }
     if let Some(pid_file) = &args.daemon {
@@ -41,7 +42,8 @@ fn change_user(user: Option<&str>, group: Option<&str>) -> anyhow::Result<()> {
     if let Some(gid) = group.or(user.as_ref().map(|user| user.gid)) {
         if let Some(user) = &user {
             let name = std::ffi::CString::new(user.name.as_str()).context("user name")?;
-            initgroups(&name, gid).with_context(|| format!("cannot take the groups of {}", user.name))?;
+            initgroups(&name, gid)
+                .with_context(|| format!("cannot take the groups of {}", user.name))?;
         }
         setgid(gid).with_context(|| format!("cannot change to group {gid}"))?;
     }
@@ -79,12 +81,23 @@ mod tests {
 
     #[test]
     fn users_and_groups_are_found_by_name_and_by_number() {
-        assert_eq!(find_user("root").expect("root").uid, find_user("0").expect("root").uid);
-        assert_eq!(find_group("root").expect("root"), find_group("0").expect("root"));
+        assert_eq!(
+            find_user("root").expect("root").uid,
+            find_user("0").expect("root").uid
+        );
+        assert_eq!(
+            find_group("root").expect("root"),
+            find_group("0").expect("root")
+        );
     }
 
     #[test]
     fn an_unknown_user_is_named() {
-        assert_eq!(find_user("nobody-of-that-name").expect_err("unknown").to_string(), "--user nobody-of-that-name: no such user");
+        assert_eq!(
+            find_user("nobody-of-that-name")
+                .expect_err("unknown")
+                .to_string(),
+            "--user nobody-of-that-name: no such user"
+        );
     }
 }

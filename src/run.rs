@@ -55,25 +55,50 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
 }
 
 fn read(args: &Args) -> Result<Ready, ConfigErrors> {
-    let options = LoadOptions { inline: args.inline_config.clone(), strict: args.strict_config_value, ..LoadOptions::default() };
+    let options = LoadOptions {
+        inline: args.inline_config.clone(),
+        strict: args.strict_config_value,
+        ..LoadOptions::default()
+    };
     let config = config::load(&args.config, &options)?;
-    let settings = Settings { root_dir: default_root_dir(), without_source: args.without_source };
+    let settings = Settings {
+        root_dir: default_root_dir(),
+        without_source: args.without_source,
+    };
     let plan = configure(config.root(), &settings)?;
-    Ok(Ready { config, plan, level: args.level().unwrap_or(Level::INFO) })
+    Ok(Ready {
+        config,
+        plan,
+        level: args.level().unwrap_or(Level::INFO),
+    })
 }
 
 /// What start-up says: the file, what is not used, what happens instead of what was asked for.
 fn announce(args: &Args, logger: &'static Logger, ready: &Ready) {
     logger.set_level(ready.level);
-    let levels: HashMap<_, _> =
-        ready.plan.log_levels.iter().filter_map(|(id, name)| Some((id.clone(), logger::level(name)?))).collect();
+    let levels: HashMap<_, _> = ready
+        .plan
+        .log_levels
+        .iter()
+        .filter_map(|(id, name)| Some((id.clone(), logger::level(name)?)))
+        .collect();
     logger.set_plugin_levels(levels);
     info!(path = %args.config.display(), "parsing config file is succeeded");
     if !args.suppress_config_dump {
-        info!("using configuration file: <ROOT>\n{}</ROOT>", ready.config.dump());
+        info!(
+            "using configuration file: <ROOT>\n{}</ROOT>",
+            ready.config.dump()
+        );
     }
-    args.unneeded.notes().into_iter().for_each(|note| warn!("{note}"));
-    let said = ready.config.warnings().into_iter().chain(ready.config.unused());
+    args.unneeded
+        .notes()
+        .into_iter()
+        .for_each(|note| warn!("{note}"));
+    let said = ready
+        .config
+        .warnings()
+        .into_iter()
+        .chain(ready.config.unused());
     said.for_each(|warning| warn!("{}", warning.line()));
     for flusher in &ready.plan.flushers {
         if let Some(notice) = flusher.output().notice() {
@@ -103,7 +128,12 @@ async fn serve(args: &Args, logger: &'static Logger, ready: Ready) -> anyhow::Re
 }
 
 fn running() {
-    info!(worker = 0, pid = std::process::id(), version = env!("CARGO_PKG_VERSION"), "affluent worker is now running");
+    info!(
+        worker = 0,
+        pid = std::process::id(),
+        version = env!("CARGO_PKG_VERSION"),
+        "affluent worker is now running"
+    );
 }
 
 /// Ends in order; a second signal ends at once. What is not delivered by then stays behind the positions.

@@ -70,7 +70,10 @@ pub fn configure(root: &Element, settings: &Settings) -> Result<Plan> {
 
 /// `<worker>` sections stand for their contents, behind everything else: one process is worker 0 and all others.
 fn flatten_workers(root: &Element) -> Vec<Element> {
-    let (workers, mut sections): (Vec<_>, Vec<_>) = root.children().cloned().partition(|section| section.name() == "worker");
+    let (workers, mut sections): (Vec<_>, Vec<_>) = root
+        .children()
+        .cloned()
+        .partition(|section| section.name() == "worker");
     for worker in workers {
         worker.warn("<worker>: one process does the work of all workers, its contents are taken as they are");
         sections.extend(worker.children().cloned());
@@ -99,18 +102,32 @@ impl<'a> Wiring<'a> {
             counts: HashMap::new(),
             pos_files: HashMap::new(),
             smallest_total: usize::MAX,
-            plan: Plan { inputs: vec![], flushers: vec![], routers: vec![], log_levels: HashMap::new() },
+            plan: Plan {
+                inputs: vec![],
+                flushers: vec![],
+                routers: vec![],
+                log_levels: HashMap::new(),
+            },
         }
     }
 
     fn find_labels(&mut self, sections: &[Element]) {
         for section in sections.iter().filter(|section| section.name() == "label") {
             match section.arg() {
-                None | Some("") => self.errors.push(section.error("Missing symbol argument on <label> directive")),
-                Some("@ROOT") => self.errors.push(section.error("Cannot use <label @ROOT>: it is the name of the root")),
+                None | Some("") => self
+                    .errors
+                    .push(section.error("Missing symbol argument on <label> directive")),
+                Some("@ROOT") => self
+                    .errors
+                    .push(section.error("Cannot use <label @ROOT>: it is the name of the root")),
                 Some(name) => {
-                    if self.labels.insert(name.to_owned(), Relabel::default()).is_some() {
-                        self.errors.push(section.error(format!("Section <label {name}> appears twice")));
+                    if self
+                        .labels
+                        .insert(name.to_owned(), Relabel::default())
+                        .is_some()
+                    {
+                        self.errors
+                            .push(section.error(format!("Section <label {name}> appears twice")));
                     }
                 }
             }
@@ -119,10 +136,14 @@ impl<'a> Wiring<'a> {
     }
 
     fn label(&mut self, section: &Element) {
-        let Some(name) = section.arg().map(str::to_owned) else { return };
+        let Some(name) = section.arg().map(str::to_owned) else {
+            return;
+        };
         let children: Vec<_> = section.children().cloned().collect();
         if !children.iter().any(|child| child.name() == "match") {
-            self.errors.push(section.error(format!("Missing <match> sections in <label {name}> section")));
+            self.errors.push(section.error(format!(
+                "Missing <match> sections in <label {name}> section"
+            )));
         }
         self.router(&name, &children);
     }
@@ -135,11 +156,14 @@ impl<'a> Wiring<'a> {
         let mut rules = Vec::new();
         for section in sections {
             let action = match section.name() {
-                "filter" => self.attempt(filter::configure(section)).map(|filter| Action::Filter(filter.into())),
+                "filter" => self
+                    .attempt(filter::configure(section))
+                    .map(|filter| Action::Filter(filter.into())),
                 "match" => self.collector(section).map(Action::Match),
                 _ => continue,
             };
-            let pattern = Pattern::new(section.arg().unwrap_or("**")).map_err(|message| section.error(message).into());
+            let pattern = Pattern::new(section.arg().unwrap_or("**"))
+                .map_err(|message| section.error(message).into());
             if let (Some(pattern), Some(action)) = (self.attempt(pattern), action) {
                 rules.push(Rule { pattern, action });
             }
@@ -157,7 +181,9 @@ impl<'a> Wiring<'a> {
         match self.attempt(plugin_type)?.as_str() {
             "copy" => self.copy(section),
             "relabel" => {
-                let label = section.get("@label").ok_or_else(|| section.error("'@label' parameter is required").into());
+                let label = section
+                    .get("@label")
+                    .ok_or_else(|| section.error("'@label' parameter is required").into());
                 let label = self.attempt(label.map(str::to_owned))?;
                 self.label_named(&label, section)
             }
@@ -173,14 +199,18 @@ impl<'a> Wiring<'a> {
         }
         let sections: Vec<_> = section.sections("store").cloned().collect();
         if sections.is_empty() {
-            self.errors.push(section.error("no <store> sections in @type copy: events would go nowhere"));
+            self.errors
+                .push(section.error("no <store> sections in @type copy: events would go nowhere"));
         }
         for store in &sections {
             if let Some(arg) = store.arg().filter(|arg| !arg.is_empty()) {
                 store.warn(format!("<store {arg}>: a store never fails its neighbours here, each has its own buffer and retries"));
             }
         }
-        let stores: Vec<_> = sections.iter().filter_map(|store| self.collector(store)).collect();
+        let stores: Vec<_> = sections
+            .iter()
+            .filter_map(|store| self.collector(store))
+            .collect();
         Some(Arc::new(Copy::new(stores)))
     }
 
@@ -189,20 +219,28 @@ impl<'a> Wiring<'a> {
             return Some(Arc::new(relabel.clone()));
         }
         let known = self.labels.keys().map(String::as_str);
-        let error = section.error_at("@label", format!("{name} label not found")).suggest(name, known);
+        let error = section
+            .error_at("@label", format!("{name} label not found"))
+            .suggest(name, known);
         self.errors.push(error);
         None
     }
 
     fn output(&mut self, section: &Element) -> Option<Arc<dyn Collector>> {
         let section = &self.attempt(flat_buffer(section, "tag"))?;
-        let context = OutputContext { root_dir: self.settings.root_dir.clone() };
+        let context = OutputContext {
+            root_dir: self.settings.root_dir.clone(),
+        };
         let configured = output::configure(section, &context);
         let secondary = self.secondary(section, &context);
         let configured = self.attempt(configured)?;
         let owner = Owner {
             section,
-            default_mode: if configured.unbuffered { ModeName::Immediate } else { ModeName::Interval },
+            default_mode: if configured.unbuffered {
+                ModeName::Immediate
+            } else {
+                ModeName::Interval
+            },
             has_secondary: secondary.is_some(),
             root_dir: &self.settings.root_dir,
         };
@@ -210,24 +248,41 @@ impl<'a> Wiring<'a> {
         let id = self.id(section, configured.plugin_type);
         self.smallest_total = self.smallest_total.min(settings.limits.total_bytes);
         let buffer = Buffer::new(id.clone(), settings.limits);
-        let flusher = Flusher::new(id, buffer.clone(), configured.output, secondary, settings.flush, settings.backup);
+        let flusher = Flusher::new(
+            id,
+            buffer.clone(),
+            configured.output,
+            secondary,
+            settings.flush,
+            settings.backup,
+        );
         self.plan.flushers.push(flusher);
         Some(buffer)
     }
 
     /// The `<secondary>` of an output; without a type of its own it has its primary's.
     fn secondary(&mut self, section: &Element, context: &OutputContext) -> Option<Arc<dyn Output>> {
-        let secondary = self.attempt(section.section("secondary").map(|found| found.cloned()))??;
+        let secondary =
+            self.attempt(section.section("secondary").map(|found| found.cloned()))??;
         let typed = if secondary.has("@type") || secondary.has("type") {
             secondary
         } else {
             let mut typed = secondary;
-            typed.copy_param(section, if section.has("@type") { "@type" } else { "type" }, "@type");
+            typed.copy_param(
+                section,
+                if section.has("@type") {
+                    "@type"
+                } else {
+                    "type"
+                },
+                "@type",
+            );
             typed
         };
         for inner in ["buffer", "secondary"] {
             if self.attempt(typed.section(inner).map(|found| found.is_some())) == Some(true) {
-                self.errors.push(typed.error(format!("<{inner}> is not allowed in <secondary>")));
+                self.errors
+                    .push(typed.error(format!("<{inner}> is not allowed in <secondary>")));
             }
         }
         let configured = output::configure(&typed, context);
@@ -235,17 +290,32 @@ impl<'a> Wiring<'a> {
     }
 
     fn source(&mut self, section: &Element) {
-        let Some(configured) = self.attempt(input::configure(section)) else { return };
+        let Some(configured) = self.attempt(input::configure(section)) else {
+            return;
+        };
         if let Some(path) = configured.input.pos_file()
-            && self.pos_files.insert(path.to_owned(), section.clone()).is_some()
+            && self
+                .pos_files
+                .insert(path.to_owned(), section.clone())
+                .is_some()
         {
-            let message = format!("Other 'in_{}' plugin already use same pos_file path: plugin = {}", configured.plugin_type, path.display());
+            let message = format!(
+                "Other 'in_{}' plugin already use same pos_file path: plugin = {}",
+                configured.plugin_type,
+                path.display()
+            );
             self.errors.push(section.error_at("pos_file", message));
         }
         let label = section.get("@label").unwrap_or("@ROOT").to_owned();
-        let Some(collector) = self.label_named(&label, section) else { return };
+        let Some(collector) = self.label_named(&label, section) else {
+            return;
+        };
         let id = self.id(section, configured.plugin_type);
-        self.plan.inputs.push(PlannedInput { id, input: configured.input, collector });
+        self.plan.inputs.push(PlannedInput {
+            id,
+            input: configured.input,
+            collector,
+        });
     }
 
     /// `@id`, which must be unique, or the type and a number.
@@ -259,13 +329,16 @@ impl<'a> Wiring<'a> {
             }
         };
         if self.ids.insert(id.clone(), section.clone()).is_some() {
-            let message = format!("Duplicated plugin id `{id}`. Check whole configuration and fix it.");
+            let message =
+                format!("Duplicated plugin id `{id}`. Check whole configuration and fix it.");
             self.errors.push(section.error_at("@id", message));
         }
         if let Some(level) = section.log_level() {
             if crate::logger::level(level).is_none() {
                 let error = section.error_at("@log_level", format!("unknown log level '{level}'"));
-                self.errors.push(error.suggest(level, ["trace", "debug", "info", "warn", "error", "fatal"]));
+                self.errors.push(
+                    error.suggest(level, ["trace", "debug", "info", "warn", "error", "fatal"]),
+                );
             }
             self.plan.log_levels.insert(id.clone(), level.to_owned());
         }
@@ -277,20 +350,30 @@ impl<'a> Wiring<'a> {
     }
 
     fn finish(mut self, sections: &[Element]) -> Result<Plan> {
-        if self.errors.is_empty() && (self.plan.flushers.is_empty() || self.plan.inputs.is_empty()) {
+        if self.errors.is_empty() && (self.plan.flushers.is_empty() || self.plan.inputs.is_empty())
+        {
             let (sources, matches) = (count(sections, "source"), count(sections, "match"));
-            if sources == 0 && !self.settings.without_source || matches == 0 && count(sections, "label") == 0 {
-                let message = format!("nothing to do: {sources} <source> and {matches} <match> sections");
+            if sources == 0 && !self.settings.without_source
+                || matches == 0 && count(sections, "label") == 0
+            {
+                let message =
+                    format!("nothing to do: {sources} <source> and {matches} <match> sections");
                 self.errors.push(crate::config::ConfigError::new(message));
             }
         }
         self.errors.into_result()?;
         let limit = u64::try_from(self.smallest_total).unwrap_or(u64::MAX);
-        self.plan.inputs.iter_mut().for_each(|planned| planned.input.limit_read_ahead(limit));
+        self.plan
+            .inputs
+            .iter_mut()
+            .for_each(|planned| planned.input.limit_read_ahead(limit));
         Ok(self.plan)
     }
 }
 
 fn count(sections: &[Element], name: &str) -> usize {
-    sections.iter().filter(|section| section.name() == name).count()
+    sections
+        .iter()
+        .filter(|section| section.name() == name)
+        .count()
 }

@@ -120,7 +120,11 @@ impl Agent {
         death: mpsc::UnboundedSender<String>,
     ) -> anyhow::Result<()> {
         let progress = Arc::new(Progress::default());
-        let buffers: Vec<_> = self.flushers.iter().map(|flusher| flusher.buffer().clone()).collect();
+        let buffers: Vec<_> = self
+            .flushers
+            .iter()
+            .map(|flusher| flusher.buffer().clone())
+            .collect();
         let surroundings = Surroundings {
             collector: input.collector,
             hasten: Arc::new(move || buffers.iter().for_each(|buffer| buffer.enqueue_all())),
@@ -128,16 +132,31 @@ impl Agent {
             progress: progress.clone(),
             finished: Arc::new(move || readers.send_modify(|left| *left = left.saturating_sub(1))),
         };
-        let guard = Death { name: input.id.clone(), death, stop: self.inputs_stop.clone() };
+        let guard = Death {
+            name: input.id.clone(),
+            death,
+            stop: self.inputs_stop.clone(),
+        };
         let run = move || {
             if let Err(error) = input.input.run(surroundings) {
-                error!(plugin_id = guard.name, error = format!("{error:#}"), "the source cannot go on");
+                error!(
+                    plugin_id = guard.name,
+                    error = format!("{error:#}"),
+                    "the source cannot go on"
+                );
             }
             drop(guard);
         };
-        let thread = thread::Builder::new().name(format!("in_{}", input.id)).spawn(run);
-        let thread = thread.with_context(|| format!("cannot start a thread for source {}", input.id))?;
-        self.inputs.push(RunningInput { name: input.id, thread, progress });
+        let thread = thread::Builder::new()
+            .name(format!("in_{}", input.id))
+            .spawn(run);
+        let thread =
+            thread.with_context(|| format!("cannot start a thread for source {}", input.id))?;
+        self.inputs.push(RunningInput {
+            name: input.id,
+            thread,
+            progress,
+        });
         Ok(())
     }
 
@@ -156,10 +175,16 @@ impl Agent {
         async move {
             info!("force flushing buffered events");
             flush_all(&flushers).await;
-            let left: usize = flushers.iter().map(|flusher| flusher.backlog().records).sum();
+            let left: usize = flushers
+                .iter()
+                .map(|flusher| flusher.backlog().records)
+                .sum();
             match left {
                 0 => info!("flushing is done: all buffers are empty"),
-                _ => warn!(records = left, "flushing is done: an output did not take everything, the rest is tried again"),
+                _ => warn!(
+                    records = left,
+                    "flushing is done: an output did not take everything, the rest is tried again"
+                ),
             }
         }
     }
@@ -170,8 +195,11 @@ impl Agent {
         self.inputs_stop.advance(Phase::Now);
         let flushed = async {
             self.inputs_finished().await;
-            let (flush, keep): (Vec<_>, Vec<_>) =
-                self.flushers.iter().cloned().partition(|flusher| flusher.settings().at_shutdown);
+            let (flush, keep): (Vec<_>, Vec<_>) = self
+                .flushers
+                .iter()
+                .cloned()
+                .partition(|flusher| flusher.settings().at_shutdown);
             tokio::join!(flush_all(&flush), settle_all(&keep));
         };
         if tokio::time::timeout(STOP_DEADLINE, flushed).await.is_err() {
@@ -191,8 +219,14 @@ impl Agent {
         self.inputs_stop.advance(Phase::Close);
         for input in self.inputs.drain(..) {
             let joined = tokio::task::spawn_blocking(move || input.thread.join());
-            if !matches!(tokio::time::timeout(JOIN_DEADLINE, joined).await, Ok(Ok(Ok(())))) {
-                warn!(plugin_id = input.name, "the source did not end in order; its last positions may be written late");
+            if !matches!(
+                tokio::time::timeout(JOIN_DEADLINE, joined).await,
+                Ok(Ok(Ok(())))
+            ) {
+                warn!(
+                    plugin_id = input.name,
+                    "the source did not end in order; its last positions may be written late"
+                );
             }
         }
         ledger
@@ -228,7 +262,11 @@ impl Agent {
 
     /// Completes when all buffers are empty.
     pub async fn emptied(&self) {
-        while let Some(flusher) = self.flushers.iter().find(|flusher| flusher.backlog().chunks > 0) {
+        while let Some(flusher) = self
+            .flushers
+            .iter()
+            .find(|flusher| flusher.backlog().chunks > 0)
+        {
             flusher.buffer().emptied().await;
         }
     }
@@ -246,14 +284,21 @@ impl Agent {
 
     /// The account of every line so far.
     pub fn ledger(&self) -> Ledger {
-        let mut sum = Ledger { spilled: self.spilled.load(Ordering::Relaxed), ..Ledger::default() };
+        let mut sum = Ledger {
+            spilled: self.spilled.load(Ordering::Relaxed),
+            ..Ledger::default()
+        };
         for input in &self.inputs {
             ledger::add(&mut sum.lines_read, &input.progress.lines);
             ledger::add(&mut sum.bytes_read, &input.progress.bytes);
             ledger::add(&mut sum.skipped, &input.progress.skipped);
             ledger::add(&mut sum.behind_bytes, &input.progress.behind);
         }
-        sum.dropped = self.routers.iter().map(|router| router.unmatched() + router.filtered()).sum();
+        sum.dropped = self
+            .routers
+            .iter()
+            .map(|router| router.unmatched() + router.filtered())
+            .sum();
         for flusher in &self.flushers {
             let (delivered, backlog) = (flusher.delivered(), flusher.backlog());
             ledger::add(&mut sum.delivered, &delivered.records);

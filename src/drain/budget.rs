@@ -101,7 +101,13 @@ pub fn budget(clock: &Clock, limits: Limits, now: Instant, left: u64, rate: Opti
     let flush = back(spill, need.saturating_add(SPILL_MARGIN));
     let remains = flush.saturating_duration_since(now);
     let quiet = (clock.start + limits.before).min(back(flush, remains / 5));
-    Budget { quiet, flush, spill, post, deadline }
+    Budget {
+        quiet,
+        flush,
+        spill,
+        post,
+        deadline,
+    }
 }
 
 /// `at - by`, or as far back as the clock reaches: "already past" is all that the callers ask.
@@ -126,7 +132,11 @@ pub struct Progress {
 impl Progress {
     /// Watching begins: the output has moved `moved` bytes so far.
     pub fn new(moved: u64, now: Instant) -> Progress {
-        Progress { moved, at: now, begin: (moved, now) }
+        Progress {
+            moved,
+            at: now,
+            begin: (moved, now),
+        }
     }
 
     /// Notes the counter; an output with nothing to send cannot stall.
@@ -162,14 +172,26 @@ mod tests {
     }
 
     fn clock(start: Instant) -> Clock {
-        Clock { start, max_drain: seconds(900), hook: None, spot: None, stop: None }
+        Clock {
+            start,
+            max_drain: seconds(900),
+            hook: None,
+            spot: None,
+            stop: None,
+        }
     }
 
     #[test]
     fn the_worked_example_of_a_spot_notice_comes_out() {
         let start = Instant::now();
-        let clock = Clock { spot: Some(start + seconds(115)), ..clock(start) };
-        let limits = Limits { before: seconds(0), after: seconds(10) };
+        let clock = Clock {
+            spot: Some(start + seconds(115)),
+            ..clock(start)
+        };
+        let limits = Limits {
+            before: seconds(0),
+            after: seconds(10),
+        };
         let budget = budget(&clock, limits, start, 200 * MIB, None);
         let ends = [budget.flush, budget.spill, budget.post, budget.deadline];
         assert_eq!(ends.map(|end| (end - start).as_secs()), [60, 90, 100, 110]);
@@ -178,10 +200,23 @@ mod tests {
     #[test]
     fn the_deadline_moves_only_with_good_heartbeats() {
         let start = Instant::now();
-        let mut hook = HookClock { began: start, heartbeat: seconds(60), last_ok: start, global: seconds(6000) };
-        let before = Clock { hook: Some(hook), ..clock(start) }.deadline();
+        let mut hook = HookClock {
+            began: start,
+            heartbeat: seconds(60),
+            last_ok: start,
+            global: seconds(6000),
+        };
+        let before = Clock {
+            hook: Some(hook),
+            ..clock(start)
+        }
+        .deadline();
         hook.last_ok = start + seconds(20);
-        let after = Clock { hook: Some(hook), ..clock(start) }.deadline();
+        let after = Clock {
+            hook: Some(hook),
+            ..clock(start)
+        }
+        .deadline();
         assert_eq!((before - start, after - start), (seconds(50), seconds(70)));
     }
 

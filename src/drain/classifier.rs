@@ -119,7 +119,9 @@ fn spot(
     match (string(object, "detail-type"), string(detail, "instance-id")) {
         (Some("EC2 Spot Instance Interruption Warning"), Some(about)) if about == id => {
             Verdict::OurSpot {
-                action: string(detail, "instance-action").unwrap_or("terminate").to_owned(),
+                action: string(detail, "instance-action")
+                    .unwrap_or("terminate")
+                    .to_owned(),
                 time: time.and_then(|time| time.checked_add(SPOT_NOTICE).ok()),
             }
         }

@@ -108,7 +108,11 @@ fn what_we_do_not_know_is_left_alone() {
         json!({"Type":"SubscriptionConfirmation","Message":"You have chosen"}).to_string(),
         json!({"Event":"autoscaling:EC2_INSTANCE_TERMINATE","EC2InstanceId":ID}).to_string(),
         json!({"LifecycleTransition":"autoscaling:EC2_INSTANCE_TERMINATING"}).to_string(),
-        bridged("EC2 Instance Rebalance Recommendation", json!({"instance-id":ID})).to_string(),
+        bridged(
+            "EC2 Instance Rebalance Recommendation",
+            json!({"instance-id":ID}),
+        )
+        .to_string(),
         enveloped(&Value::String("plain text".into())).to_string(),
     ];
     for body in bodies {
@@ -125,12 +129,25 @@ fn json_value() -> impl Strategy<Value = Value> {
         Just(Value::from("autoscaling:EC2_INSTANCE_TERMINATING")),
     ];
     let key = prop_oneof![
-        Just("EC2InstanceId"), Just("LifecycleTransition"), Just("Event"), Just("Type"), Just("Message"),
-        Just("detail"), Just("detail-type"), Just("instance-id"), Just("time"), Just("other"),
+        Just("EC2InstanceId"),
+        Just("LifecycleTransition"),
+        Just("Event"),
+        Just("Type"),
+        Just("Message"),
+        Just("detail"),
+        Just("detail-type"),
+        Just("instance-id"),
+        Just("time"),
+        Just("other"),
     ];
     leaf.prop_recursive(3, 24, 6, move |inner| {
         proptest::collection::vec((key.clone(), inner), 0..6).prop_map(|pairs| {
-            Value::Object(pairs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())
+            Value::Object(
+                pairs
+                    .into_iter()
+                    .map(|(key, value)| (key.to_owned(), value))
+                    .collect(),
+            )
         })
     })
 }

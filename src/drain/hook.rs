@@ -73,7 +73,10 @@ pub struct Hooks {
 impl Hooks {
     /// Calls about `instance`.
     pub fn new(client: Client, instance: &str) -> Hooks {
-        Hooks { client, instance: instance.to_owned() }
+        Hooks {
+            client,
+            instance: instance.to_owned(),
+        }
     }
 
     /// `CompleteLifecycleAction`.
@@ -103,12 +106,17 @@ impl Hooks {
 
     /// Group and lifecycle state, from `DescribeAutoScalingInstances`.
     pub async fn whereabouts(&self) -> (Option<String>, State) {
-        let request = self.client.describe_auto_scaling_instances().instance_ids(&self.instance);
+        let request = self
+            .client
+            .describe_auto_scaling_instances()
+            .instance_ids(&self.instance);
         match request.send().await {
             Ok(answer) => match answer.auto_scaling_instances().first() {
                 Some(found) => (
                     found.auto_scaling_group_name().map(str::to_owned),
-                    found.lifecycle_state().map_or(State::Unknown, |state| State::Known(state.to_owned())),
+                    found
+                        .lifecycle_state()
+                        .map_or(State::Unknown, |state| State::Known(state.to_owned())),
                 ),
                 None => (None, State::Absent),
             },
@@ -121,16 +129,23 @@ impl Hooks {
 
     /// The terminating hooks of `group`; an error where we may not look.
     pub async fn terminating(&self, group: &str) -> anyhow::Result<Vec<HookInfo>> {
-        let request = self.client.describe_lifecycle_hooks().auto_scaling_group_name(group);
+        let request = self
+            .client
+            .describe_lifecycle_hooks()
+            .auto_scaling_group_name(group);
         let answer = request.send().await;
         let answer = answer.map_err(|error| anyhow::anyhow!("{}", DisplayErrorContext(&error)))?;
-        let seconds = |n: Option<i32>| n.and_then(|n| u64::try_from(n).ok()).map(Duration::from_secs);
+        let seconds = |n: Option<i32>| {
+            n.and_then(|n| u64::try_from(n).ok())
+                .map(Duration::from_secs)
+        };
         Ok(answer
             .lifecycle_hooks()
             .iter()
             .filter(|hook| hook.lifecycle_transition() == Some(TERMINATING))
             .filter_map(|hook| {
-                let heartbeat = seconds(hook.heartbeat_timeout()).unwrap_or(Duration::from_secs(30));
+                let heartbeat =
+                    seconds(hook.heartbeat_timeout()).unwrap_or(Duration::from_secs(30));
                 Some(HookInfo {
                     name: hook.lifecycle_hook_name()?.to_owned(),
                     heartbeat,
@@ -153,10 +168,16 @@ where
     SdkError<E, R>: std::error::Error,
 {
     match result {
-        Ok(_) => Reply { answer: Answer::Accepted, text: String::new() },
+        Ok(_) => Reply {
+            answer: Answer::Accepted,
+            text: String::new(),
+        },
         Err(error) => {
             let service = error.as_service_error();
-            let (code, message) = (service.and_then(|e| e.code()), service.and_then(|e| e.message()));
+            let (code, message) = (
+                service.and_then(|e| e.code()),
+                service.and_then(|e| e.message()),
+            );
             let answer = answer(code, message);
             let text = match (code, message) {
                 (Some(code), message) => format!("{code}: {}", message.unwrap_or("no message")),

@@ -86,7 +86,9 @@ pub struct Journal {
 impl Journal {
     /// The journal at `path`; need not exist.
     pub fn new(path: &Path) -> Journal {
-        Journal { path: path.to_owned() }
+        Journal {
+            path: path.to_owned(),
+        }
     }
 
     /// What stands in it. A damaged journal is an error: the caller says so and starts from the beginning.
@@ -96,13 +98,15 @@ impl Journal {
                 .map(Some)
                 .with_context(|| format!("damaged drain journal {}", self.path.display())),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error).with_context(|| format!("cannot read drain journal {}", self.path.display())),
+            Err(error) => Err(error)
+                .with_context(|| format!("cannot read drain journal {}", self.path.display())),
         }
     }
 
     /// Replaces it, durably.
     pub fn write(&self, entry: &Entry) -> Result<()> {
-        self.replace(entry).with_context(|| format!("cannot write drain journal {}", self.path.display()))
+        self.replace(entry)
+            .with_context(|| format!("cannot write drain journal {}", self.path.display()))
     }
 
     /// Puts it aside as `<path>.old`.
@@ -110,15 +114,17 @@ impl Journal {
         let mut old = self.path.clone().into_os_string();
         old.push(".old");
         match fs::rename(&self.path, &old) {
-            Err(error) if error.kind() != ErrorKind::NotFound => {
-                Err(error).with_context(|| format!("cannot put drain journal {} aside", self.path.display()))
-            }
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(error)
+                .with_context(|| format!("cannot put drain journal {} aside", self.path.display())),
             _ => Ok(()),
         }
     }
 
     fn replace(&self, entry: &Entry) -> Result<()> {
-        let parent = self.path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        let parent = self
+            .path
+            .parent()
+            .filter(|parent| !parent.as_os_str().is_empty());
         let parent = parent.unwrap_or(Path::new("."));
         fs::create_dir_all(parent)?;
         let mut beside = self.path.clone().into_os_string();
@@ -143,7 +149,12 @@ mod tests {
     use super::*;
 
     fn entry() -> Entry {
-        Entry { instance: "i-1".into(), boot: "b".into(), stage: Stage::Archive, ..Entry::default() }
+        Entry {
+            instance: "i-1".into(),
+            boot: "b".into(),
+            stage: Stage::Archive,
+            ..Entry::default()
+        }
     }
 
     #[test]
@@ -152,7 +163,10 @@ mod tests {
         let journal = Journal::new(&dir.path().join("deep/drain.json"));
         assert_eq!(journal.read().expect("readable"), None);
         journal.write(&entry()).expect("written");
-        let next = Entry { stage: Stage::Complete, ..entry() };
+        let next = Entry {
+            stage: Stage::Complete,
+            ..entry()
+        };
         journal.write(&next).expect("written");
         assert_eq!(journal.read().expect("readable"), Some(next));
         journal.put_aside().expect("put aside");
@@ -174,15 +188,24 @@ mod tests {
         assert_eq!(judge(&entry(), "i-1", "b", false), Found::History);
         assert_eq!(judge(&entry(), "i-1", "another boot", true), Found::History);
         assert_eq!(judge(&entry(), "i-2", "b", true), Found::History);
-        let done = Entry { stage: Stage::Done, ..entry() };
+        let done = Entry {
+            stage: Stage::Done,
+            ..entry()
+        };
         assert_eq!(judge(&done, "i-1", "b", true), Found::History);
     }
 
     #[test]
     fn stages_are_ordered_as_they_are_done() {
         let order = [
-            Stage::Before, Stage::Flush, Stage::Archive, Stage::Manifest,
-            Stage::After, Stage::Complete, Stage::Delete, Stage::Done,
+            Stage::Before,
+            Stage::Flush,
+            Stage::Archive,
+            Stage::Manifest,
+            Stage::After,
+            Stage::Complete,
+            Stage::Delete,
+            Stage::Done,
         ];
         assert!(order.windows(2).all(|pair| pair[0] < pair[1]));
     }

@@ -27,13 +27,19 @@ pub enum Answer {
 /// Reads the error `code` and `message` of an answer; no code is weather.
 pub fn answer(code: Option<&str>, message: Option<&str>) -> Answer {
     match code.unwrap_or_default() {
-        "ValidationError" if message.is_some_and(|text| text.contains("No active Lifecycle Action")) => {
+        "ValidationError"
+            if message.is_some_and(|text| text.contains("No active Lifecycle Action")) =>
+        {
             Answer::NoActiveAction
         }
         "ValidationError" => Answer::Invalid,
-        "Throttling" | "ThrottlingException" | "RequestLimitExceeded" | "ResourceContention" => Answer::Busy,
+        "Throttling" | "ThrottlingException" | "RequestLimitExceeded" | "ResourceContention" => {
+            Answer::Busy
+        }
         "AccessDenied" | "AccessDeniedException" | "UnauthorizedOperation" => Answer::Denied,
-        "ExpiredToken" | "InvalidClientTokenId" | "UnrecognizedClientException" => Answer::Credentials,
+        "ExpiredToken" | "InvalidClientTokenId" | "UnrecognizedClientException" => {
+            Answer::Credentials
+        }
         _ => Answer::Weather,
     }
 }
@@ -86,10 +92,15 @@ const CALLED_OFF: Duration = Duration::from_secs(120);
 pub fn no_active_action(state: &State, tried: Duration, back_in_service: Option<Duration>) -> Next {
     match state {
         State::Known(state) => match state.as_str() {
-            "Terminating:Proceed" | "Terminated" | "Warmed:Terminated" | "Warmed:Terminating:Proceed" => Next::Released,
+            "Terminating:Proceed"
+            | "Terminated"
+            | "Warmed:Terminated"
+            | "Warmed:Terminating:Proceed" => Next::Released,
             "Terminating:Retained" | "Warmed:Terminating:Retained" => Next::Retained,
             "Standby" | "Detached" => Next::CalledOff,
-            "InService" if back_in_service.is_some_and(|since| since >= CALLED_OFF) => Next::CalledOff,
+            "InService" if back_in_service.is_some_and(|since| since >= CALLED_OFF) => {
+                Next::CalledOff
+            }
             _ => Next::Again,
         },
         State::Absent => Next::Released,
@@ -138,11 +149,23 @@ mod tests {
     #[test]
     fn answers_are_read_by_code_and_message() {
         let table = [
-            (Some("ValidationError"), Some("No active Lifecycle Action found with instance ID i-1"), Answer::NoActiveAction),
-            (Some("ValidationError"), Some("AutoScalingGroup name not found"), Answer::Invalid),
+            (
+                Some("ValidationError"),
+                Some("No active Lifecycle Action found with instance ID i-1"),
+                Answer::NoActiveAction,
+            ),
+            (
+                Some("ValidationError"),
+                Some("AutoScalingGroup name not found"),
+                Answer::Invalid,
+            ),
             (Some("Throttling"), Some("Rate exceeded"), Answer::Busy),
             (Some("ResourceContention"), None, Answer::Busy),
-            (Some("AccessDenied"), Some("User is not authorized"), Answer::Denied),
+            (
+                Some("AccessDenied"),
+                Some("User is not authorized"),
+                Answer::Denied,
+            ),
             (Some("ExpiredToken"), None, Answer::Credentials),
             (Some("InternalFailure"), None, Answer::Weather),
             (None, None, Answer::Weather),
@@ -161,8 +184,18 @@ mod tests {
             (known("Terminating:Wait"), late, None, Next::Again),
             (known("Warmed:Terminating:Wait"), late, None, Next::Again),
             (known("InService"), late, None, Next::Again),
-            (known("InService"), late, Some(Duration::from_secs(119)), Next::Again),
-            (known("InService"), late, Some(Duration::from_secs(120)), Next::CalledOff),
+            (
+                known("InService"),
+                late,
+                Some(Duration::from_secs(119)),
+                Next::Again,
+            ),
+            (
+                known("InService"),
+                late,
+                Some(Duration::from_secs(120)),
+                Next::CalledOff,
+            ),
             (known("Terminating:Proceed"), soon, None, Next::Released),
             (known("Terminated"), soon, None, Next::Released),
             (State::Absent, soon, None, Next::Released),
@@ -173,7 +206,11 @@ mod tests {
             (State::Unknown, late, None, Next::Released),
         ];
         for (state, tried, back, expected) in table {
-            assert_eq!(no_active_action(&state, tried, back), expected, "{state:?} {tried:?} {back:?}");
+            assert_eq!(
+                no_active_action(&state, tried, back),
+                expected,
+                "{state:?} {tried:?} {back:?}"
+            );
         }
     }
 

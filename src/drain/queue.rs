@@ -97,7 +97,12 @@ pub struct Rules {
 impl Rules {
     /// Nothing seen yet.
     pub fn new(polling: Polling) -> Rules {
-        Rules { polling, seen: HashSet::new(), handled: HashSet::new(), foreign_rounds: 0 }
+        Rules {
+            polling,
+            seen: HashSet::new(),
+            handled: HashSet::new(),
+            foreign_rounds: 0,
+        }
     }
 
     /// The letter with this message id has been answered: seen again, it is only deleted.
@@ -119,7 +124,11 @@ impl Rules {
                     handle,
                     letter,
                 })),
-                Verdict::OurSpot { action, time } => round.found.push(Found::Spot { action, time, handle }),
+                Verdict::OurSpot { action, time } => round.found.push(Found::Spot {
+                    action,
+                    time,
+                    handle,
+                }),
                 Verdict::Foreign { time } if fresh(time, now) && self.remember(&message.id) => {
                     round.give_back.push(handle);
                 }
@@ -154,7 +163,11 @@ impl Rules {
         }
         self.foreign_rounds = self.foreign_rounds.saturating_add(1);
         let chance = chance.clamp(0.0, 1.0);
-        let stale = if again { Duration::from_secs_f64(0.5 + 1.5 * chance) } else { Duration::ZERO };
+        let stale = if again {
+            Duration::from_secs_f64(0.5 + 1.5 * chance)
+        } else {
+            Duration::ZERO
+        };
         let crowded = match self.polling {
             Polling::AfterDoorbell => Duration::ZERO,
             Polling::Always => {
@@ -180,7 +193,10 @@ pub struct Queue {
 impl Queue {
     /// The queue at `url`.
     pub fn new(client: Client, url: &str) -> Queue {
-        Queue { client, url: url.to_owned() }
+        Queue {
+            client,
+            url: url.to_owned(),
+        }
     }
 
     /// Polls until something about this instance is there. Failures are told and waited out; it only ends by success.
@@ -192,9 +208,16 @@ impl Queue {
                 Err((error, pause)) => {
                     failures += 1;
                     if failures == 1 {
-                        tracing::warn!(queue_url = self.url, error = format!("{error:#}"), "cannot read the queue, trying again");
+                        tracing::warn!(
+                            queue_url = self.url,
+                            error = format!("{error:#}"),
+                            "cannot read the queue, trying again"
+                        );
                     }
-                    tokio::time::sleep(pause.unwrap_or_else(|| Duration::from_secs(u64::from(failures.min(10))))).await;
+                    tokio::time::sleep(
+                        pause.unwrap_or_else(|| Duration::from_secs(u64::from(failures.min(10)))),
+                    )
+                    .await;
                     continue;
                 }
             };
@@ -211,23 +234,37 @@ impl Queue {
     /// Deletes what is to be deleted and gives back what is not ours. A failure only costs the others a visibility time-out.
     async fn settle(&self, round: &Round) {
         for handle in &round.delete {
-            tracing::info!(queue_url = self.url, "deleted a test notification or a letter answered before");
+            tracing::info!(
+                queue_url = self.url,
+                "deleted a test notification or a letter answered before"
+            );
             if let Err(error) = self.delete(handle).await {
-                tracing::warn!(queue_url = self.url, error = format!("{error:#}"), "cannot delete a message");
+                tracing::warn!(
+                    queue_url = self.url,
+                    error = format!("{error:#}"),
+                    "cannot delete a message"
+                );
             }
         }
         if round.give_back.is_empty() {
             return;
         }
-        let entries = round.give_back.iter().enumerate().filter_map(|(n, handle)| {
-            ChangeMessageVisibilityBatchRequestEntry::builder()
-                .id(n.to_string())
-                .receipt_handle(handle)
-                .visibility_timeout(0)
-                .build()
-                .ok()
-        });
-        let request = self.client.change_message_visibility_batch().queue_url(&self.url);
+        let entries = round
+            .give_back
+            .iter()
+            .enumerate()
+            .filter_map(|(n, handle)| {
+                ChangeMessageVisibilityBatchRequestEntry::builder()
+                    .id(n.to_string())
+                    .receipt_handle(handle)
+                    .visibility_timeout(0)
+                    .build()
+                    .ok()
+            });
+        let request = self
+            .client
+            .change_message_visibility_batch()
+            .queue_url(&self.url);
         if let Err(error) = request.set_entries(Some(entries.collect())).send().await {
             tracing::warn!(
                 queue_url = self.url, messages = round.give_back.len(), error = %DisplayErrorContext(&error),
@@ -238,8 +275,15 @@ impl Queue {
 
     /// Deletes one message.
     pub async fn delete(&self, handle: &str) -> Result<()> {
-        let request = self.client.delete_message().queue_url(&self.url).receipt_handle(handle);
-        request.send().await.map_err(|error| anyhow::anyhow!("{}", DisplayErrorContext(&error)))?;
+        let request = self
+            .client
+            .delete_message()
+            .queue_url(&self.url)
+            .receipt_handle(handle);
+        request
+            .send()
+            .await
+            .map_err(|error| anyhow::anyhow!("{}", DisplayErrorContext(&error)))?;
         Ok(())
     }
 
@@ -248,7 +292,11 @@ impl Queue {
         use aws_sdk_sqs::types::QueueAttributeName::RedrivePolicy;
         let request = self.client.get_queue_attributes().queue_url(&self.url);
         let answer = request.attribute_names(RedrivePolicy).send().await.ok()?;
-        Some(answer.attributes().is_some_and(|all| all.contains_key(&RedrivePolicy)))
+        Some(
+            answer
+                .attributes()
+                .is_some_and(|all| all.contains_key(&RedrivePolicy)),
+        )
     }
 
     async fn receive(&self) -> Result<Vec<Message>, (anyhow::Error, Option<Duration>)> {

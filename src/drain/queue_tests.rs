@@ -11,7 +11,11 @@ fn now() -> Timestamp {
 fn letter(message: &str, about: &str, time: &str) -> Message {
     let body = json!({"LifecycleTransition":"autoscaling:EC2_INSTANCE_TERMINATING","EC2InstanceId":about,
         "LifecycleHookName":"drain","AutoScalingGroupName":"web","Time":time});
-    Message { id: message.to_owned(), handle: format!("handle of {message}"), body: body.to_string() }
+    Message {
+        id: message.to_owned(),
+        handle: format!("handle of {message}"),
+        body: body.to_string(),
+    }
 }
 
 fn foreign(message: &str) -> Message {
@@ -52,7 +56,12 @@ fn our_letter_is_found_among_foreign_ones_and_the_others_still_go_back() {
 fn a_letter_that_was_answered_is_only_deleted() {
     let mut rules = Rules::new(Polling::Always);
     rules.handled("mine");
-    let round = rules.scan(&[letter("mine", ID, "2026-03-01T09:15:42Z")], ID, now(), 0.5);
+    let round = rules.scan(
+        &[letter("mine", ID, "2026-03-01T09:15:42Z")],
+        ID,
+        now(),
+        0.5,
+    );
     assert!(round.found.is_empty());
     assert_eq!(round.delete, ["handle of mine"]);
 }

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use super::FlushSettings;
 use super::backup::Backup;
 use super::due::FlushMode;
 use super::retry::{RetrySettings, RetryType};
-use super::FlushSettings;
 use crate::buffer::{Limits, OverflowAction};
 use crate::config::types::{Size, Time};
 use crate::config::{ConfigErrors, Element, Result};
@@ -129,15 +129,42 @@ impl Default for Params {
 
 /// Parameters that Fluentd takes and that mean nothing to a memory buffer or to workers that are woken: said, not ignored in silence.
 const WITHOUT_EFFECT: &[(&str, &str)] = &[
-    ("path", "chunks live in memory and their lines in the tailed files until they are acknowledged; nothing is written here"),
-    ("path_suffix", "chunks live in memory; nothing is written to disk"),
-    ("file_permission", "chunks live in memory; nothing is written to disk"),
-    ("dir_permission", "chunks live in memory; nothing is written to disk"),
-    ("flush_thread_interval", "an idle flush thread is woken when there is something to flush; it does not poll"),
-    ("delayed_commit_timeout", "a chunk waits for its acknowledgement as long as the output's own timeout says"),
-    ("queued_chunks_limit_size", "chunks are queued when they are due; total_limit_size bounds them"),
-    ("compress", "chunks are kept as they are in memory; out_forward compresses while sending with its own compress"),
-    ("decompression_size_limit", "chunks are never compressed in memory"),
+    (
+        "path",
+        "chunks live in memory and their lines in the tailed files until they are acknowledged; nothing is written here",
+    ),
+    (
+        "path_suffix",
+        "chunks live in memory; nothing is written to disk",
+    ),
+    (
+        "file_permission",
+        "chunks live in memory; nothing is written to disk",
+    ),
+    (
+        "dir_permission",
+        "chunks live in memory; nothing is written to disk",
+    ),
+    (
+        "flush_thread_interval",
+        "an idle flush thread is woken when there is something to flush; it does not poll",
+    ),
+    (
+        "delayed_commit_timeout",
+        "a chunk waits for its acknowledgement as long as the output's own timeout says",
+    ),
+    (
+        "queued_chunks_limit_size",
+        "chunks are queued when they are due; total_limit_size bounds them",
+    ),
+    (
+        "compress",
+        "chunks are kept as they are in memory; out_forward compresses while sending with its own compress",
+    ),
+    (
+        "decompression_size_limit",
+        "chunks are never compressed in memory",
+    ),
     ("calc_num_records", "records are always counted"),
     ("chunk_format", "chunks always hold MessagePack entries"),
     ("timekey", "chunks are cut by tag, not by time"),
@@ -175,7 +202,10 @@ pub fn configure(owner: Owner<'_>) -> Result<Settings> {
     let absent = Element::synthetic(owner.section, "buffer", None);
     let section = owner.section.section("buffer")?.unwrap_or(&absent);
     check_chunk_keys(section);
-    for (name, instead) in WITHOUT_EFFECT.iter().filter(|(name, _)| section.get(name).is_some()) {
+    for (name, instead) in WITHOUT_EFFECT
+        .iter()
+        .filter(|(name, _)| section.get(name).is_some())
+    {
         section.warn_at(name, format!("'{name}' has no effect: {instead}"));
     }
     let params: Params = section.params()?;
@@ -191,8 +221,16 @@ pub fn configure(owner: Owner<'_>) -> Result<Settings> {
         slow_threshold: Duration::from_secs_f64(slow.slow_flush_log_threshold.max(0.0)),
         retry,
     };
-    let backup = if params.disable_chunk_backup { Backup::disabled() } else { Backup::under(owner.root_dir) };
-    Ok(Settings { limits, flush, backup })
+    let backup = if params.disable_chunk_backup {
+        Backup::disabled()
+    } else {
+        Backup::under(owner.root_dir)
+    };
+    Ok(Settings {
+        limits,
+        flush,
+        backup,
+    })
 }
 
 /// The one flush parameter that stands on the `<match>` itself.
@@ -205,13 +243,19 @@ struct SlowFlush {
 
 impl Default for SlowFlush {
     fn default() -> SlowFlush {
-        SlowFlush { slow_flush_log_threshold: 20.0 }
+        SlowFlush {
+            slow_flush_log_threshold: 20.0,
+        }
     }
 }
 
 fn check_chunk_keys(section: &Element) {
     let keys = section.arg().unwrap_or("tag").trim_matches(['[', ']']);
-    let other: Vec<_> = keys.split(',').map(|key| key.trim().trim_matches('"')).filter(|key| !matches!(*key, "" | "tag")).collect();
+    let other: Vec<_> = keys
+        .split(',')
+        .map(|key| key.trim().trim_matches('"'))
+        .filter(|key| !matches!(*key, "" | "tag"))
+        .collect();
     if !other.is_empty() {
         let keys = other.join(", ");
         section.warn(format!("chunk keys {keys}: chunks are cut by tag only; out_file and others still name files by each event's time"));
@@ -225,15 +269,47 @@ fn check(params: &Params, section: &Element) -> Result<()> {
             errors.push(section.error_at(key, format!("'{key}' {message}")));
         }
     };
-    require(params.flush_thread_count > 0, "flush_thread_count", "must be at least 1: with 0 nothing is ever flushed");
-    require(params.chunk_limit_size.0 > 0, "chunk_limit_size", "must be greater than 0");
-    require(params.total_limit_size.0 > 0, "total_limit_size", "must be greater than 0");
-    require(params.queue_limit_length != Some(0), "queue_limit_length", "must be greater than 0");
-    require(params.chunk_limit_records != Some(0), "chunk_limit_records", "must be greater than 0");
+    require(
+        params.flush_thread_count > 0,
+        "flush_thread_count",
+        "must be at least 1: with 0 nothing is ever flushed",
+    );
+    require(
+        params.chunk_limit_size.0 > 0,
+        "chunk_limit_size",
+        "must be greater than 0",
+    );
+    require(
+        params.total_limit_size.0 > 0,
+        "total_limit_size",
+        "must be greater than 0",
+    );
+    require(
+        params.queue_limit_length != Some(0),
+        "queue_limit_length",
+        "must be greater than 0",
+    );
+    require(
+        params.chunk_limit_records != Some(0),
+        "chunk_limit_records",
+        "must be greater than 0",
+    );
     let part = |value: f64| value > 0.0 && value <= 1.0;
-    require(part(params.chunk_full_threshold), "chunk_full_threshold", "must be between 0 and 1");
-    require(part(params.retry_secondary_threshold), "retry_secondary_threshold", "must be between 0 and 1");
-    require(params.retry_exponential_backoff_base >= 1.0, "retry_exponential_backoff_base", "must be at least 1");
+    require(
+        part(params.chunk_full_threshold),
+        "chunk_full_threshold",
+        "must be between 0 and 1",
+    );
+    require(
+        part(params.retry_secondary_threshold),
+        "retry_secondary_threshold",
+        "must be between 0 and 1",
+    );
+    require(
+        params.retry_exponential_backoff_base >= 1.0,
+        "retry_exponential_backoff_base",
+        "must be at least 1",
+    );
     match params.buffer_type.as_str() {
         "memory" => {}
         "file" | "file_single" => section.warn_at(
@@ -259,7 +335,10 @@ fn mode(params: &Params, owner: Owner<'_>, section: &Element) -> Result<FlushMod
             _ => FlushMode::Lazy,
         }),
         ModeName::Lazy | ModeName::Immediate if given => Err(section
-            .error_at("flush_interval", "'flush_interval' can be specified only when 'flush_mode' is interval or default")
+            .error_at(
+                "flush_interval",
+                "'flush_interval' can be specified only when 'flush_mode' is interval or default",
+            )
             .into()),
         ModeName::Lazy => Ok(FlushMode::Lazy),
         ModeName::Immediate => Ok(FlushMode::Immediate),
@@ -271,7 +350,11 @@ fn limits(params: &Params) -> Limits {
     let chunk_bytes = bytes(params.chunk_limit_size.0);
     let chunk_records = params.chunk_limit_records.unwrap_or(usize::MAX);
     let part = |whole: usize| (whole as f64 * params.chunk_full_threshold) as usize;
-    let total = params.queue_limit_length.map_or(params.total_limit_size.0, |n| params.chunk_limit_size.0.saturating_mul(n));
+    let total = params
+        .queue_limit_length
+        .map_or(params.total_limit_size.0, |n| {
+            params.chunk_limit_size.0.saturating_mul(n)
+        });
     Limits {
         chunk_bytes,
         chunk_records,
@@ -289,9 +372,9 @@ fn retry(params: &Params, has_secondary: bool) -> RetrySettings {
     let limited = !params.retry_forever;
     RetrySettings {
         retry_type: match params.retry_type {
-            RetryName::ExponentialBackoff => {
-                RetryType::ExponentialBackoff { base: params.retry_exponential_backoff_base }
-            }
+            RetryName::ExponentialBackoff => RetryType::ExponentialBackoff {
+                base: params.retry_exponential_backoff_base,
+            },
             RetryName::Periodic => RetryType::Periodic,
         },
         wait: params.retry_wait.0,
@@ -305,5 +388,6 @@ fn retry(params: &Params, has_secondary: bool) -> RetrySettings {
 
 /// Fluentd's root for backups where `<system>` names none.
 pub fn default_root_dir() -> PathBuf {
-    std::env::var_os("FLUENT_BACKUP_DIR").map_or_else(|| PathBuf::from("/tmp/fluent"), PathBuf::from)
+    std::env::var_os("FLUENT_BACKUP_DIR")
+        .map_or_else(|| PathBuf::from("/tmp/fluent"), PathBuf::from)
 }
