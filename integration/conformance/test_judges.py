@@ -6,8 +6,10 @@
 import base64
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import unittest
 from pathlib import Path
 
@@ -212,6 +214,34 @@ class Worlds(unittest.TestCase):
                                     WORLD_QUEUE_URL=told["queue_url"], WORLD_BUCKET=told["bucket"])
             moto.stdin.close()
         self.assertEqual((code, said.count("ok ")), (0, 4), said)
+
+
+class Conf(unittest.TestCase):
+    def check(self, file=None, old="", new=""):
+        """What check_conf.py prints about conf/, after one edit."""
+        with tempfile.TemporaryDirectory() as folder:
+            conf = Path(shutil.copytree(FOLDER.parent.parent / "conf", Path(folder, "conf")))
+            if file:
+                text = (conf / file).read_text()
+                self.assertIn(old, text)
+                (conf / file).write_text(text.replace(old, new))
+            return subprocess.run([sys.executable, str(FOLDER / "check_conf.py"), str(conf)], capture_output=True, text=True).stdout
+
+    def test_what_users_copy_is_in_order(self):
+        self.assertEqual(self.check(), "conf is in order\n")
+
+    def test_each_kind_of_mistake_is_found(self):
+        for file, old, new, finding in (
+            ("iam/instance-policy.json", "sqs:DeleteMessage", "sqs:DropMessage", "no action that botocore knows"),
+            ("cloudformation/affluent.yaml", "HeartbeatTimeout: 120", "HeartbeatTime: 120", "HeartbeatTime"),
+            ("terraform/main.tf", '"s3:PutObject", ', "", "lacks ['s3:PutObject']"),
+            ("terraform/main.tf", 'resource "aws_sqs_queue" "hook" {', 'resource "aws_sqs_queue" "hook"', "terraform: "),
+            ("eventbridge/rule.json", '[\\"web\\"]', '[\\"api\\"]', "misses a termination"),
+            ("ssm/drain-document.json", "{{ Configuration }}", "{{ File }}", "parameter File is used and not declared"),
+            ("systemd/affluent.service", "Type=simple", "Type=forking", "Type is forking"),
+            ("logrotate/affluent", "USR1", "HUP", "reopen its log"),
+        ):
+            self.assertIn(finding, self.check(file, old, new), file)
 
 
 if __name__ == "__main__":
