@@ -139,6 +139,11 @@ impl<'a> Wiring<'a> {
         let Some(name) = section.arg().map(str::to_owned) else {
             return;
         };
+        match name.as_str() {
+            "@FLUENT_LOG" => section.warn("the agent's own log lines are not emitted as events; they are in its log (-o PATH)"),
+            "@ERROR" => section.warn("no events come here: a record that cannot be used is logged and counted, a full buffer pauses its source"),
+            _ => {}
+        }
         let children: Vec<_> = section.children().cloned().collect();
         if !children.iter().any(|child| child.name() == "match") {
             self.errors.push(section.error(format!(
