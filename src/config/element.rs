@@ -115,7 +115,7 @@ pub struct Element {
     marks: Arc<Marks>,
     warnings: Arc<Mutex<Vec<ConfigError>>>,
     /// `--strict-config-value`: numbers with something behind them are errors, not warnings.
-    strict: bool,
+    strict: Arc<AtomicBool>,
 }
 
 impl Element {
@@ -266,7 +266,7 @@ impl Element {
             within: format!("{} > ", parent.title()),
             head: parent.head.clone(),
             warnings: parent.warnings.clone(),
-            strict: parent.strict,
+            strict: parent.strict.clone(),
             ..Element::default()
         }
     }
@@ -283,9 +283,18 @@ impl Element {
     /// Sets a parameter to a text that stands for `cause`'s parameter `cause_key`, at whose place its messages point.
     pub fn set_param(&mut self, key: &str, text: &str, cause: &Element, cause_key: &str) {
         self.copy_param(cause, cause_key, key);
+        self.set_text(key, text);
+    }
+
+    /// Sets a parameter of a synthetic section to a text that stands nowhere in the file.
+    pub fn set_text(&mut self, key: &str, text: &str) {
+        let value = Value::Text(text.to_owned());
         match self.params.iter_mut().find(|param| param.key == key) {
-            Some(param) => param.value = Value::Text(text.to_owned()),
-            None => self.put(Param::new(key.to_owned(), Value::Text(text.to_owned()))),
+            Some(param) => {
+                param.value = value;
+                param.foreign = false;
+            }
+            None => self.put(Param::new(key.to_owned(), value)),
         }
     }
 
@@ -304,7 +313,7 @@ impl Element {
     pub(crate) fn root(strict: bool) -> Element {
         Element {
             name: "ROOT".to_owned(),
-            strict,
+            strict: Arc::new(AtomicBool::new(strict)),
             ..Element::default()
         }
     }
@@ -327,7 +336,7 @@ impl Element {
             within,
             head: Some(head),
             warnings: self.warnings.clone(),
-            strict: self.strict,
+            strict: self.strict.clone(),
             ..Element::default()
         }
     }
@@ -348,12 +357,30 @@ impl Element {
         self.params.iter().find(|param| param.key == key)
     }
 
+    /// The text of a parameter, without marking it as used.
+    pub(crate) fn text(&self, key: &str) -> Option<&str> {
+        self.param(key)?.text()
+    }
+
     pub(crate) fn all_params(&self) -> &[Param] {
         &self.params
     }
 
     pub(crate) fn is_strict(&self) -> bool {
-        self.strict
+        self.strict.load(Ordering::Relaxed)
+    }
+
+    /// Makes the whole configuration strict.
+    pub(crate) fn be_strict(&self) {
+        self.strict.store(true, Ordering::Relaxed);
+    }
+
+    /// A copy whose child sections named `name` are changed.
+    pub(crate) fn map_sections(&self, name: &str, change: impl Fn(&mut Element)) -> Element {
+        let mut element = self.clone();
+        let named = |child: &&mut Element| child.name == name;
+        element.children.iter_mut().filter(named).for_each(change);
+        element
     }
 
     pub(crate) fn add_warning(&self, warning: ConfigError) {

@@ -6,6 +6,7 @@ mod convert;
 mod element;
 mod error;
 mod json;
+pub mod legacy;
 mod literal;
 mod load;
 mod params;
@@ -13,6 +14,7 @@ mod parser;
 mod ruby;
 mod secret;
 mod source;
+pub mod system;
 mod tree;
 pub mod types;
 

@@ -109,6 +109,10 @@ impl<'r> Parser<'r> {
         let start = self.cursor.at;
         self.cursor.eat("<");
         let name = self.cursor.take_while(is_name).to_owned();
+        if self.cursor.peek() == Some('-') {
+            let message = "section names consist of letters, digits and underscores";
+            return Err(fault(self.cursor.error(message)));
+        }
         self.cursor.blanks();
         let arg_at = self.cursor.at;
         let arg = self.cursor.word(Until::Bracket, &self.reader.world)?;

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use super::element::{Element, Param, Value};
 use super::json::Json;
 use super::load::{LoadOptions, parse_text};
+use super::system::{self, System};
 use super::{ConfigError, Result, secret};
 
 /// What a configuration's files say.
@@ -26,6 +27,11 @@ impl Config {
     /// The element named `ROOT`, whose children are the top-level sections.
     pub fn root(&self) -> &Element {
         &self.root
+    }
+
+    /// What `<system>` says, Fluentd's defaults without one.
+    pub fn system(&self) -> Result<System> {
+        system::read(&self.root)
     }
 
     /// What was warned about so far, by the parser and by plugins.
