@@ -23,6 +23,7 @@ pub use error::{ConfigError, ConfigErrors};
 pub use load::{LoadOptions, load, parse_text};
 pub use ruby::World;
 pub use tree::Config;
+pub(crate) use json::Json;
 
 /// The result of every step that reads configuration: all the errors of the step, not the first.
 pub type Result<T, E = ConfigErrors> = std::result::Result<T, E>;
