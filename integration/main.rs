@@ -3,6 +3,7 @@
 mod bad_config;
 mod delivery;
 mod failover;
+mod readme;
 mod scene;
 mod support;
 mod tidy;

@@ -4,6 +4,8 @@
 //! 2026-11-23 02:26:36 +0000 [warn]: #0 [to_server] failed to flush the buffer. retry_times=0 chunk="5f…"
 //! ```
 //!
+//! or, with `<log> format json`, `{"time":…,"level":…,"message":…}` with the worker and plugin where there is one.
+//!
 //! Levels are Fluentd's: `fatal` does not exist for us, an `error` is the highest. A plugin's own `@log_level` applies to events
 //! that carry its `plugin_id`.
 
@@ -20,9 +22,28 @@ use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 
+/// How lines look.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Format {
+    /// One JSON object a line instead of Fluentd's text.
+    pub json: bool,
+    /// strftime's format of a line's time.
+    pub time: String,
+}
+
+impl Default for Format {
+    fn default() -> Format {
+        Format {
+            json: false,
+            time: "%Y-%m-%d %H:%M:%S %z".into(),
+        }
+    }
+}
+
 /// Where lines go and which ones.
 pub struct Logger {
     path: Option<PathBuf>,
+    format: Format,
     sink: Mutex<Option<File>>,
     level: RwLock<Level>,
     plugin_levels: RwLock<HashMap<String, Level>>,
@@ -31,12 +52,14 @@ pub struct Logger {
 
 static LOGGER: OnceLock<Logger> = OnceLock::new();
 
-/// Starts logging, once per process: to `path` (`-o`), or to standard output.
-pub fn start(path: Option<PathBuf>, level: Level) -> io::Result<&'static Logger> {
+/// Starts logging, once per process: to `path` (`-o`, or `<log> path`), or to standard output.
+pub fn start(path: Option<PathBuf>, level: Level, format: Format) -> io::Result<&'static Logger> {
+    let path = path.filter(|path| path.as_os_str() != "-");
     let sink = path.as_ref().map(open).transpose()?;
     let zone = TimeZone::system();
     let logger = LOGGER.get_or_init(|| Logger {
         path,
+        format,
         sink: Mutex::new(sink),
         level: RwLock::new(level),
         plugin_levels: RwLock::default(),
@@ -129,8 +152,12 @@ impl<S: Subscriber> Layer<S> for Lines {
         event.record(&mut fields);
         if self.0.wants(level, fields.plugin.as_deref()) {
             let now = Timestamp::now().to_zoned(self.0.zone.clone());
-            let time = now.strftime("%Y-%m-%d %H:%M:%S %z");
-            self.0.print(&fields.line(&time.to_string(), level));
+            let time = now.strftime(&self.0.format.time).to_string();
+            self.0.print(&if self.0.format.json {
+                fields.json(&time, level)
+            } else {
+                fields.line(&time, level)
+            });
         }
     }
 }
@@ -152,6 +179,17 @@ impl Fields {
         // One event is one line, whatever a file name or an error text contains.
         let text = format!("{}{}", self.message, self.rest).replace('\n', "\\n");
         format!("{time} [{level}]: {plugin}{text}\n")
+    }
+
+    fn json(&self, time: &str, level: Level) -> String {
+        let level = level.as_str().to_ascii_lowercase();
+        let message = format!("{}{}", self.message, self.rest);
+        let mut line = serde_json::json!({ "time": time, "level": level, "message": message });
+        if let Some(plugin) = &self.plugin {
+            line["worker_id"] = 0.into();
+            line["plugin_id"] = plugin.as_str().into();
+        }
+        format!("{line}\n")
     }
 
     fn pair(&mut self, field: &Field, value: fmt::Arguments<'_>) {
@@ -202,6 +240,21 @@ mod tests {
             ..Fields::default()
         };
         assert_eq!(fields.line("T", Level::INFO), "T [info]: two\\nlines\n");
+    }
+
+    #[test]
+    fn a_json_line_is_one_object() {
+        let fields = Fields {
+            message: "two\nlines".into(),
+            rest: " n=1".into(),
+            ..Fields::default()
+        };
+        let line: serde_json::Value =
+            serde_json::from_str(&fields.json("T", Level::WARN)).expect("an object");
+        assert_eq!(
+            line,
+            serde_json::json!({ "time": "T", "level": "warn", "message": "two\nlines n=1" })
+        );
     }
 
     #[test]

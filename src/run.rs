@@ -1,6 +1,7 @@
 //! One run of the agent: configuration → agent → wait → stop, reload or drain → exit code.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, anyhow};
@@ -9,9 +10,10 @@ use tracing::{Level, error, info, warn};
 use crate::agent::configure::{Settings, configure};
 use crate::agent::{Agent, Plan};
 use crate::args::Args;
+use crate::config::system::{LogFormat, LogLevel, System};
 use crate::config::{self, Config, ConfigErrors, LoadOptions};
 use crate::flush::params::default_root_dir;
-use crate::logger::{self, Logger};
+use crate::logger::{self, Format, Logger};
 use crate::process;
 use crate::signal::{Ask, Signals};
 
@@ -21,6 +23,7 @@ const RUNTIME_WORKERS: usize = 2;
 /// A configuration that was read and wired.
 struct Ready {
     config: Config,
+    system: System,
     plan: Plan,
     level: Level,
 }
@@ -36,8 +39,15 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         }
     };
     process::prepare(args)?;
-    let log = args.log.clone();
-    let logger = logger::start(log.clone(), ready.level)
+    let log = args
+        .log
+        .clone()
+        .or_else(|| ready.system.log.path.clone().map(PathBuf::from));
+    let format = Format {
+        json: ready.system.log.format == LogFormat::Json,
+        time: ready.system.log.time_format.clone(),
+    };
+    let logger = logger::start(log.clone(), ready.level, format)
         .with_context(|| format!("cannot open log file {}", log.unwrap_or_default().display()))?;
     announce(args, logger, &ready);
     if args.dry_run {
@@ -61,16 +71,37 @@ fn read(args: &Args) -> Result<Ready, ConfigErrors> {
         ..LoadOptions::default()
     };
     let config = config::load(&args.config, &options)?;
+    let mut errors = ConfigErrors::new();
+    let system = errors.collect(config.system()).unwrap_or_default();
+    let root_dir = system
+        .root_dir
+        .as_ref()
+        .map_or_else(default_root_dir, PathBuf::from);
     let settings = Settings {
-        root_dir: default_root_dir(),
+        root_dir,
         without_source: args.without_source,
     };
-    let plan = configure(config.root(), &settings)?;
-    Ok(Ready {
-        config,
-        plan,
-        level: args.level().unwrap_or(Level::INFO),
-    })
+    let plan = errors.collect(configure(config.root(), &settings));
+    match plan {
+        Some(plan) if errors.is_empty() => Ok(Ready {
+            level: level(args, &system),
+            config,
+            system,
+            plan,
+        }),
+        _ => Err(errors),
+    }
+}
+
+fn level(args: &Args, system: &System) -> Level {
+    let configured = || match system.log_level.unwrap_or_default() {
+        LogLevel::Trace => Level::TRACE,
+        LogLevel::Debug => Level::DEBUG,
+        LogLevel::Info => Level::INFO,
+        LogLevel::Warn => Level::WARN,
+        LogLevel::Error | LogLevel::Fatal => Level::ERROR,
+    };
+    args.level().unwrap_or_else(configured)
 }
 
 /// What start-up says: the file, what is not used, what happens instead of what was asked for.
@@ -84,11 +115,14 @@ fn announce(args: &Args, logger: &'static Logger, ready: &Ready) {
         .collect();
     logger.set_plugin_levels(levels);
     info!(path = %args.config.display(), "parsing config file is succeeded");
-    if !args.suppress_config_dump {
-        info!(
-            "using configuration file: <ROOT>\n{}</ROOT>",
-            ready.config.dump()
-        );
+    if !args.suppress_config_dump && !ready.system.suppress_config_dump {
+        info!("using configuration file: <ROOT>");
+        ready
+            .config
+            .dump()
+            .lines()
+            .for_each(|line| info!("  {line}"));
+        info!("</ROOT>");
     }
     args.unneeded
         .notes()

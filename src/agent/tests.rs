@@ -1,1 +1,209 @@
+use std::sync::Mutex;
 
+use super::*;
+use crate::agent::configure::PlannedInput;
+use crate::buffer::{Buffer, Chunk, Limits, OverflowAction};
+use crate::event::{Collector, Creditor, Entries, EventStream, EventTime, Receipt, Tag};
+use crate::flush::{Backup, FlushMode, FlushSettings, RetrySettings, RetryType};
+use crate::input::Input;
+use crate::output::{Boxed, Output, WriteError};
+
+/// What a scripted source does.
+#[derive(Clone, Copy)]
+enum Script {
+    EmitAndWait,
+    Fail,
+    Panic,
+}
+
+struct Source {
+    script: Script,
+    book: Arc<Book>,
+}
+
+#[derive(Default)]
+struct Book(Mutex<Vec<&'static str>>);
+
+impl Book {
+    fn note(&self, what: &'static str) {
+        self.0.lock().expect("whole").push(what);
+    }
+    fn notes(&self) -> Vec<&'static str> {
+        self.0.lock().expect("whole").clone()
+    }
+}
+
+impl Creditor for Book {
+    fn safe(&self, _batch: u64) {
+        self.note("safe");
+    }
+    fn forgotten(&self, _batch: u64) {
+        self.note("forgotten");
+    }
+}
+
+impl Input for Source {
+    fn run(self: Box<Self>, around: Surroundings) -> anyhow::Result<()> {
+        match self.script {
+            Script::Fail => anyhow::bail!("the disk is gone"),
+            Script::Panic => panic!("a scripted panic"),
+            Script::EmitAndWait => {}
+        }
+        let mut batch = Entries::default();
+        let mut record = batch.begin(EventTime::now());
+        record.str("message", b"hi");
+        record.finish();
+        let (entries, count) = batch.freeze();
+        Progress::add(&around.progress.lines, 1);
+        let receipt = Receipt::new(self.book.clone(), 1);
+        around.collector.emit(EventStream {
+            tag: Tag::new("a"),
+            entries,
+            count,
+            receipt,
+        });
+        let (wake, woken) = std::sync::mpsc::channel();
+        around
+            .stop
+            .on_change(move || wake.send(()).expect("the source listens"));
+        while around.stop.phase() == Phase::Run {
+            woken.recv().expect("the stop lives as long as the agent");
+        }
+        (around.finished)();
+        while around.stop.phase() < Phase::Close {
+            woken.recv().expect("the stop lives as long as the agent");
+        }
+        self.book.note("positions written");
+        Ok(())
+    }
+
+    fn pos_file(&self) -> Option<&std::path::Path> {
+        None
+    }
+
+    fn limit_read_ahead(&mut self, _bytes: u64) {}
+}
+
+/// Takes everything, or nothing.
+struct Sink {
+    takes: bool,
+}
+
+impl Output for Sink {
+    fn write<'a>(&'a self, _chunk: &'a Chunk) -> Boxed<'a, Result<(), WriteError>> {
+        Box::pin(async move {
+            if self.takes {
+                Ok(())
+            } else {
+                Err(WriteError::Retry(anyhow::anyhow!("away")))
+            }
+        })
+    }
+}
+
+fn plan(script: Script, takes: bool, mode: FlushMode) -> (Plan, Arc<Book>) {
+    let limits = Limits {
+        chunk_bytes: 1000,
+        chunk_records: usize::MAX,
+        full_bytes: 1000,
+        full_records: usize::MAX,
+        total_bytes: 10_000,
+        overflow: OverflowAction::Wait,
+    };
+    let retry = RetrySettings {
+        retry_type: RetryType::Periodic,
+        wait: Duration::from_secs(3600),
+        max_interval: None,
+        timeout: None,
+        max_times: None,
+        randomize: false,
+        secondary_threshold: None,
+    };
+    let settings = FlushSettings {
+        mode,
+        workers: 1,
+        burst_interval: Duration::ZERO,
+        at_shutdown: true,
+        slow_threshold: Duration::from_secs(20),
+        retry,
+    };
+    let buffer = Buffer::new("out", limits);
+    let flusher = Flusher::new(
+        "out".into(),
+        buffer.clone(),
+        Arc::new(Sink { takes }),
+        None,
+        settings,
+        Backup::disabled(),
+    );
+    let book = Arc::new(Book::default());
+    let input = Box::new(Source {
+        script,
+        book: book.clone(),
+    });
+    let inputs = vec![PlannedInput {
+        id: "tail.0".into(),
+        input,
+        collector: buffer,
+    }];
+    (
+        Plan {
+            inputs,
+            flushers: vec![flusher],
+            routers: vec![],
+            log_levels: Default::default(),
+        },
+        book,
+    )
+}
+
+#[tokio::test]
+async fn a_stop_flushes_before_positions_are_written() {
+    let (plan, book) = plan(Script::EmitAndWait, true, FlushMode::Lazy);
+    let ledger = Agent::start(plan).expect("starts").stop().await;
+    assert_eq!(book.notes(), ["safe", "positions written"]);
+    assert_eq!(
+        (ledger.lines_read, ledger.delivered, ledger.kept),
+        (1, 1, 0)
+    );
+}
+
+#[tokio::test]
+async fn a_stop_keeps_what_no_server_takes_behind_the_position() {
+    let (plan, book) = plan(Script::EmitAndWait, false, FlushMode::Lazy);
+    let ledger = Agent::start(plan).expect("starts").stop().await;
+    assert!(!book.notes().contains(&"safe"));
+    assert_eq!((ledger.delivered, ledger.kept), (0, 1));
+    assert!(ledger.owes());
+}
+
+#[tokio::test]
+async fn a_source_that_fails_or_panics_is_a_death() {
+    for script in [Script::Fail, Script::Panic] {
+        let (plan, _) = plan(script, true, FlushMode::Lazy);
+        let mut agent = Agent::start(plan).expect("starts");
+        assert_eq!(agent.died().await, "tail.0");
+    }
+}
+
+#[tokio::test]
+async fn a_drain_takes_what_no_server_takes_and_counts_it() {
+    let (plan, book) = plan(Script::EmitAndWait, false, FlushMode::Immediate);
+    let mut agent = Agent::start(plan).expect("starts");
+    agent.hurry();
+    agent.read_to_end();
+    agent.inputs_finished().await;
+    let chunk = loop {
+        // A flush worker may have it in its hands right now.
+        match agent.take() {
+            Some(chunk) => break chunk,
+            None => tokio::task::yield_now().await,
+        }
+    };
+    agent.spilled(chunk.records());
+    chunk.purge();
+    agent.emptied().await;
+    assert_eq!(book.notes(), ["safe"]);
+    let ledger = agent.close().await;
+    assert_eq!((ledger.spilled, ledger.kept, ledger.delivered), (1, 0, 0));
+}
