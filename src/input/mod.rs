@@ -1,5 +1,6 @@
 //! Where events come from: the trait and the table of inputs.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -64,6 +65,9 @@ pub trait Input: Send {
 
     /// How many bytes it may read ahead of what is safe. The agent lowers it to the smallest `total_limit_size` behind it.
     fn limit_read_ahead(&mut self, bytes: u64);
+
+    /// Where it keeps its positions: two inputs must not share one.
+    fn pos_file(&self) -> Option<&Path>;
 }
 
 /// A configured input, not started.
@@ -78,7 +82,21 @@ pub struct Configured {
     pub input: Box<dyn Input>,
 }
 
+/// How a `<source>` section becomes an input.
+type Configure = fn(&Element) -> Result<Configured>;
+
+/// Every input, by its `@type`.
+const INPUTS: [(&str, Configure); 1] = [("tail", tail::configure)];
+
 /// Reads a `<source>` section.
-pub fn configure(_section: &Element) -> Result<Configured> {
-    unimplemented!("the input room")
+pub fn configure(section: &Element) -> Result<Configured> {
+    let plugin_type = section.plugin_type()?;
+    let known = INPUTS.iter().find(|(name, _)| *name == plugin_type);
+    let Some((_, configure)) = known else {
+        let names: Vec<&str> = INPUTS.iter().map(|(name, _)| *name).collect();
+        let message = format!("unknown input plugin '{plugin_type}'");
+        let help = format!("known inputs: {}", names.join(", "));
+        return Err(section.error_at("@type", message).help(help).into());
+    };
+    configure(section)
 }

@@ -50,5 +50,15 @@ pub fn configure(_section: &Element) -> Result<Box<dyn Parser>> {
 pub mod multiline {
     /// How a multi-line parser joins lines.
     #[derive(Debug)]
-    pub struct Joining;
+    pub struct Joining {
+        /// `format_firstline`: whether a line (with its newline) begins a text. Without it a text ends where it parses.
+        pub begins_text: Option<fn(&[u8]) -> bool>,
+    }
+
+    impl Joining {
+        /// Whether `line` begins a text; `None` without `format_firstline`.
+        pub fn begins_text(&self, line: &[u8]) -> Option<bool> {
+            self.begins_text.map(|begins| begins(line))
+        }
+    }
 }

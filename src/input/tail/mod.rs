@@ -1,1 +1,96 @@
-//! in_tail.
+//! in_tail: lines of files, as they are written. One thread per source: discover, read, emit, until stopped.
+//!
+//! `params.rs` what is asked for; `discover.rs` names to files; `track.rs` one path and its generations; `file.rs` one
+//! generation; `lines.rs` and `read.rs` bytes to batches; `position.rs` and `pos_file.rs` what is safe; `watch.rs` what wakes
+//! the thread. Batches go to the [`Collector`](crate::event::Collector); a position moves only when the receipt of its batch
+//! comes back.
+
+mod discover;
+mod file;
+mod lines;
+mod params;
+mod pos_file;
+mod position;
+mod read;
+mod source;
+mod track;
+mod watch;
+
+use std::path::{Path, PathBuf};
+
+pub use params::{GlobPolicy, Params};
+
+use super::{Configured, Input, Surroundings};
+use crate::config::{ConfigErrors, Element, Result};
+use crate::parse::{self, Parser};
+
+/// How far a source reads ahead of what is safe where nobody lowers it.
+const READ_AHEAD: u64 = 64 << 20;
+
+/// A configured tail source.
+pub struct Tail {
+    params: Params,
+    parser: Box<dyn Parser>,
+    read_ahead: u64,
+}
+
+impl Tail {
+    /// A source with these parameters, which [`Params::check`] has found to be good.
+    pub fn new(params: Params, parser: Box<dyn Parser>) -> Tail {
+        Tail {
+            params,
+            parser,
+            read_ahead: READ_AHEAD,
+        }
+    }
+}
+
+impl Input for Tail {
+    fn run(self: Box<Self>, surroundings: Surroundings) -> anyhow::Result<()> {
+        source::Source::start(self.params, self.parser, self.read_ahead, surroundings)?.run()
+    }
+
+    fn limit_read_ahead(&mut self, bytes: u64) {
+        self.read_ahead = self.read_ahead.min(bytes.max(1));
+    }
+
+    fn pos_file(&self) -> Option<&Path> {
+        self.params.pos_file.as_deref()
+    }
+}
+
+/// Reads a `<source>` section with `@type tail`.
+pub fn configure(section: &Element) -> Result<Configured> {
+    let mut errors = ConfigErrors::new();
+    let parser = errors.collect(parse_section(section).and_then(|parse| parse::configure(&parse)));
+    let params = errors.collect(section.params::<Params>().and_then(|params| {
+        params.check(section)?;
+        Ok(params)
+    }));
+    errors.into_result()?;
+    let (Some(params), Some(parser)) = (params, parser) else {
+        return Err(section.error("tail: not configured").into());
+    };
+    Ok(Configured {
+        plugin_type: "tail",
+        id: section.id().map(str::to_owned),
+        label: section.get("@label").map(str::to_owned),
+        input: Box::new(Tail::new(params, parser)),
+    })
+}
+
+/// The `<parse>` section.
+fn parse_section(section: &Element) -> Result<Element> {
+    let parse = section.section("parse")?;
+    parse
+        .cloned()
+        .ok_or_else(|| section.error("<parse> section is required.").into())
+}
+
+/// A path in the form in which two sources' pos_files can be compared.
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}
+
+#[cfg(test)]
+mod tests;

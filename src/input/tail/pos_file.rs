@@ -1,0 +1,299 @@
+//! The pos_file: its text, its lock and its careful replacement. What stands in it is decided by `position.rs`.
+//!
+//! ```text
+//! /var/log/app.log TAB 00000000000004d2 TAB 00000000000a1b2c LF      path, position, inode; one line per path
+//! ```
+//!
+//! The format is Fluentd's: a td-agent's file is taken over as it is, and td-agent reads ours.
+
+use std::collections::HashMap;
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Write};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use nix::libc::O_NOFOLLOW;
+use nix::unistd::{AccessFlags, access};
+
+/// The position that marks a file that is no longer watched.
+const UNWATCHED: u64 = u64::MAX;
+
+/// One line: how far which inode was read that this path names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// The path under which the file is watched.
+    pub path: PathBuf,
+    /// Everything before this byte is safe.
+    pub position: u64,
+    /// The inode that the position belongs to.
+    pub inode: u64,
+}
+
+/// What a pos_file's text says.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Parsed {
+    /// One entry per path and inode, in the order of the file; of repeated ones the last.
+    pub entries: Vec<Entry>,
+    /// Lines that were not understood.
+    pub unparsable: usize,
+}
+
+/// Reads a pos_file's text as leniently as Fluentd does: any number of hex digits in either case, anything behind them.
+/// Entries that are marked as unwatched, or were never bound to an inode, are dropped. With Fluentd's `follow_inodes` one path
+/// stands there with several inodes; all are kept, the last is the path's own.
+pub fn parse(text: &[u8]) -> Parsed {
+    let mut unparsable = 0;
+    let mut last: HashMap<(PathBuf, u64), (usize, u64)> = HashMap::new();
+    for (number, line) in text.split(|byte| *byte == b'\n').enumerate() {
+        match parse_line(line) {
+            Some(entry) => {
+                last.insert((entry.path, entry.inode), (number, entry.position));
+            }
+            None if line.is_empty() => {}
+            None => unparsable += 1,
+        }
+    }
+    let mut watched: Vec<_> = last
+        .into_iter()
+        .filter(|((_, inode), (_, position))| *inode != 0 && *position != UNWATCHED)
+        .collect();
+    watched.sort_unstable_by_key(|(_, (number, _))| *number);
+    let entries = watched
+        .into_iter()
+        .map(|((path, inode), (_, position))| Entry {
+            path,
+            position,
+            inode,
+        })
+        .collect();
+    Parsed {
+        entries,
+        unparsable,
+    }
+}
+
+fn parse_line(line: &[u8]) -> Option<Entry> {
+    let mut fields = line.splitn(3, |byte| *byte == b'\t');
+    let path = fields.next().filter(|path| !path.is_empty())?;
+    let position = whole_hex(fields.next()?)?;
+    let inode = leading_hex(fields.next()?)?;
+    Some(Entry {
+        path: PathBuf::from(std::ffi::OsString::from_vec(path.to_vec())),
+        position,
+        inode,
+    })
+}
+
+fn whole_hex(text: &[u8]) -> Option<u64> {
+    let digits = std::str::from_utf8(text).ok()?;
+    // `from_str_radix` would take a sign.
+    if !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return None;
+    }
+    u64::from_str_radix(digits, 16).ok()
+}
+
+fn leading_hex(text: &[u8]) -> Option<u64> {
+    let end = text
+        .iter()
+        .position(|byte| !byte.is_ascii_hexdigit())
+        .unwrap_or(text.len());
+    whole_hex(&text[..end])
+}
+
+/// The text for these entries. A path that holds a tab or a newline cannot be written and is left out.
+pub fn print(entries: &[Entry]) -> Vec<u8> {
+    let mut text = Vec::with_capacity(entries.len() * 80);
+    for entry in entries {
+        let path = entry.path.as_os_str().as_bytes();
+        if path.iter().any(|byte| matches!(byte, b'\t' | b'\n')) {
+            continue;
+        }
+        text.extend_from_slice(path);
+        text.extend_from_slice(
+            format!("\t{:016x}\t{:016x}\n", entry.position, entry.inode).as_bytes(),
+        );
+    }
+    text
+}
+
+/// Says why a pos_file at `path` could not work, without touching anything.
+pub fn check(path: &Path) -> Result<(), String> {
+    match fs::symlink_metadata(path) {
+        Ok(meta) if meta.is_dir() => return Err("Is a directory (os error 21)".into()),
+        Ok(meta) if meta.is_symlink() => {
+            return Err("is a symbolic link, which is not followed".into());
+        }
+        Ok(meta) if !meta.is_file() => return Err("is not a regular file".into()),
+        Ok(_) => writable(path, AccessFlags::R_OK | AccessFlags::W_OK)?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error.to_string()),
+    }
+    // It is replaced by renaming, so the directory must be writable too; missing ones are made at start.
+    let directory = directory_of(path);
+    let existing = directory
+        .ancestors()
+        .map(or_here)
+        .find(|ancestor| ancestor.exists());
+    match existing {
+        Some(ancestor) if !ancestor.is_dir() => Err(format!(
+            "{}: Not a directory (os error 20)",
+            ancestor.display()
+        )),
+        Some(ancestor) => writable(ancestor, AccessFlags::W_OK | AccessFlags::X_OK),
+        None => Ok(()),
+    }
+}
+
+fn writable(path: &Path, how: AccessFlags) -> Result<(), String> {
+    access(path, how).map_err(|errno| {
+        let error = io::Error::from_raw_os_error(errno as i32);
+        format!("{}: {error}", path.display())
+    })
+}
+
+fn directory_of(path: &Path) -> &Path {
+    or_here(path.parent().unwrap_or(Path::new("/")))
+}
+
+fn or_here(path: &Path) -> &Path {
+    if path.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        path
+    }
+}
+
+/// A pos_file that this process owns.
+#[derive(Debug)]
+pub struct PosFile {
+    path: PathBuf,
+    /// What stands on the disk.
+    written: Vec<u8>,
+    /// Held as long as the process lives: two agents must not own one pos_file.
+    _lock: File,
+}
+
+/// What was found at start.
+#[derive(Debug)]
+pub struct Found {
+    /// Whether there was a pos_file: if not, this is the very first start.
+    pub existed: bool,
+    /// When it was last written.
+    pub modified: Option<std::time::SystemTime>,
+    /// What it says.
+    pub parsed: Parsed,
+}
+
+impl PosFile {
+    /// Locks and reads the pos_file, making its directory where it is missing.
+    pub fn open(path: &Path) -> anyhow::Result<(PosFile, Found)> {
+        let directory = directory_of(path);
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o755)
+            .create(directory)
+            .with_context(|| {
+                format!("cannot create the directory of pos_file {}", path.display())
+            })?;
+        let lock = lock(&beside(path, ".lock"))
+            .with_context(|| format!("cannot lock pos_file {}", path.display()))?;
+        let (text, modified) = match fs::read(path) {
+            Ok(text) => (
+                Some(text),
+                fs::metadata(path).and_then(|m| m.modified()).ok(),
+            ),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => (None, None),
+            Err(error) => {
+                return Err(error)
+                    .with_context(|| format!("cannot read pos_file {}", path.display()));
+            }
+        };
+        let existed = text.is_some();
+        let written = text.unwrap_or_default();
+        let found = Found {
+            existed,
+            modified,
+            parsed: parse(&written),
+        };
+        let file = PosFile {
+            path: path.to_owned(),
+            written,
+            _lock: lock,
+        };
+        Ok((file, found))
+    }
+
+    /// Where it stands.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Puts these entries in place of what stands there: written beside it, synced, renamed over it, directory synced.
+    /// Does nothing where the text is the same.
+    pub fn replace(&mut self, entries: &[Entry]) -> io::Result<()> {
+        let text = print(entries);
+        if text == self.written && self.path.exists() {
+            return Ok(());
+        }
+        let temporary = beside(&self.path, ".tmp");
+        // One that a crash left behind; if it cannot be removed, creating it says why.
+        let _ = fs::remove_file(&temporary);
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .custom_flags(O_NOFOLLOW)
+            .open(&temporary)?;
+        if let Ok(meta) = fs::symlink_metadata(&self.path) {
+            file.set_permissions(fs::Permissions::from_mode(
+                meta.permissions().mode() & 0o777,
+            ))?;
+        }
+        file.write_all(&text)?;
+        file.sync_data()?;
+        fs::rename(&temporary, &self.path)?;
+        File::open(directory_of(&self.path))?.sync_all()?;
+        self.written = text;
+        Ok(())
+    }
+}
+
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+fn lock(path: &Path) -> anyhow::Result<File> {
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .custom_flags(O_NOFOLLOW)
+        .open(path)
+        .with_context(|| format!("cannot open {}", path.display()))?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let owner = fs::read_to_string(path).unwrap_or_default();
+            bail!(
+                "{} is locked by another process (pid {})",
+                path.display(),
+                owner.trim()
+            );
+        }
+        Err(TryLockError::Error(error)) => return Err(error.into()),
+    }
+    file.set_len(0)?;
+    writeln!(&file, "{}", std::process::id())?;
+    Ok(file)
+}
+
+#[cfg(test)]
+#[path = "pos_file_tests.rs"]
+mod tests;

@@ -1,0 +1,315 @@
+//! The ledger: which bytes of each generation of a file are safe.
+//!
+//! A batch covers the bytes from the end of the one before it to its own end, skipped bytes included. The released
+//! contiguous prefix of a generation is its position. A forgotten batch is never passed: its generation stays where it is
+//! until the next start reads it again. `pos_file.rs` writes what is decided here; nobody else moves a position.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::event::{Creditor, Receipt};
+
+/// One life of one file, as the ledger knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Account(u64);
+
+/// Batches and positions of all files of one source.
+pub struct Ledger {
+    book: Mutex<Book>,
+    in_flight: AtomicU64,
+    forgotten: AtomicU64,
+    moved: AtomicBool,
+    waited_for: AtomicBool,
+    wake: Box<dyn Fn() + Send + Sync>,
+}
+
+#[derive(Default)]
+struct Book {
+    next_account: u64,
+    next_batch: u64,
+    batches: HashMap<u64, Owed>,
+    accounts: HashMap<Account, Prefix>,
+}
+
+/// What a batch in flight stands for.
+struct Owed {
+    account: Account,
+    bytes: u64,
+}
+
+/// One generation's batches in order.
+struct Prefix {
+    /// Where the safe prefix ends.
+    committed: u64,
+    /// Where the last batch ends.
+    covered: u64,
+    /// Batches behind `committed`, oldest first.
+    open: VecDeque<Open>,
+    /// A batch was forgotten: whatever comes behind it cannot move the position any more.
+    stuck: bool,
+}
+
+struct Open {
+    batch: u64,
+    end: u64,
+    safe: bool,
+}
+
+impl Prefix {
+    fn safe(&mut self, batch: u64) -> bool {
+        if let Ok(at) = self.find(batch) {
+            self.open[at].safe = true;
+        }
+        let before = self.committed;
+        while let Some(first) = self.open.pop_front_if(|open| open.safe) {
+            self.committed = first.end;
+        }
+        self.committed != before
+    }
+
+    fn forgotten(&mut self, batch: u64) {
+        if let Ok(at) = self.find(batch) {
+            self.open.truncate(at);
+            self.stuck = true;
+        }
+    }
+
+    fn find(&self, batch: u64) -> Result<usize, usize> {
+        self.open.binary_search_by_key(&batch, |open| open.batch)
+    }
+}
+
+impl Ledger {
+    /// An empty ledger. `wake` is called when positions have moved, or bytes were released that a reader waits for.
+    pub fn new(wake: impl Fn() + Send + Sync + 'static) -> Arc<Ledger> {
+        Arc::new(Ledger {
+            book: Mutex::default(),
+            in_flight: AtomicU64::new(0),
+            forgotten: AtomicU64::new(0),
+            moved: AtomicBool::new(false),
+            waited_for: AtomicBool::new(false),
+            wake: Box::new(wake),
+        })
+    }
+
+    /// Opens the account of a generation that is read from `position`.
+    pub fn open_account(&self, position: u64) -> Account {
+        let mut book = self.book();
+        let account = Account(book.next_account);
+        book.next_account += 1;
+        let prefix = Prefix {
+            committed: position,
+            covered: position,
+            open: VecDeque::new(),
+            stuck: false,
+        };
+        book.accounts.insert(account, prefix);
+        self.moved.store(true, Ordering::Release);
+        account
+    }
+
+    /// Ends an account. Receipts of it that come later move nothing.
+    pub fn close_account(&self, account: Account) {
+        self.book().accounts.remove(&account);
+        self.moved.store(true, Ordering::Release);
+    }
+
+    /// The receipt for the batch that covers everything up to `end`; `None` where the last batch ended there already.
+    pub fn cover(self: &Arc<Self>, account: Account, end: u64) -> Option<Receipt> {
+        let mut book = self.book();
+        let batch = book.next_batch;
+        let prefix = book.accounts.get_mut(&account)?;
+        let bytes = end.checked_sub(prefix.covered).filter(|bytes| *bytes > 0)?;
+        prefix.covered = end;
+        if !prefix.stuck {
+            prefix.open.push_back(Open {
+                batch,
+                end,
+                safe: false,
+            });
+        }
+        book.next_batch += 1;
+        book.batches.insert(batch, Owed { account, bytes });
+        drop(book);
+        self.in_flight.fetch_add(bytes, Ordering::AcqRel);
+        Some(Receipt::new(self.clone(), batch))
+    }
+
+    /// Where the safe prefix of this generation ends; `None` once the account is closed.
+    pub fn committed(&self, account: Account) -> Option<u64> {
+        self.book().accounts.get(&account).map(|p| p.committed)
+    }
+
+    /// Where the last batch of this generation ends.
+    pub fn covered(&self, account: Account) -> u64 {
+        self.book().accounts.get(&account).map_or(0, |p| p.covered)
+    }
+
+    /// Whether every batch of this generation is safe.
+    pub fn settled(&self, account: Account) -> bool {
+        let book = self.book();
+        book.accounts
+            .get(&account)
+            .is_none_or(|prefix| prefix.committed == prefix.covered)
+    }
+
+    /// Whether a batch was forgotten, so that this generation can never be settled in this run.
+    pub fn stuck(&self, account: Account) -> bool {
+        self.book().accounts.get(&account).is_some_and(|p| p.stuck)
+    }
+
+    /// Bytes that are held in memory until their batches are released.
+    pub fn in_flight(&self) -> u64 {
+        self.in_flight.load(Ordering::Acquire)
+    }
+
+    /// Bytes read whose lines are not safe: in flight or forgotten.
+    pub fn unsafe_bytes(&self) -> u64 {
+        self.in_flight() + self.forgotten.load(Ordering::Relaxed)
+    }
+
+    /// Whether any position moved since this was last asked.
+    pub fn take_moved(&self) -> bool {
+        self.moved.swap(false, Ordering::AcqRel)
+    }
+
+    /// Whether positions moved and nobody asked yet.
+    pub fn has_moved(&self) -> bool {
+        self.moved.load(Ordering::Acquire)
+    }
+
+    /// Positions that could not be written have still to be.
+    pub fn mark_moved(&self) {
+        self.moved.store(true, Ordering::Release);
+    }
+
+    /// A reader waits for room: wake it at every release, not only when positions begin to move.
+    pub fn wait_for_release(&self, waiting: bool) {
+        self.waited_for.store(waiting, Ordering::Release);
+    }
+
+    fn settle(&self, batch: u64, fate: impl FnOnce(&mut Prefix) -> bool) -> u64 {
+        let mut book = self.book();
+        let Some(owed) = book.batches.remove(&batch) else {
+            return 0;
+        };
+        let moved = book.accounts.get_mut(&owed.account).is_some_and(fate);
+        drop(book);
+        self.in_flight.fetch_sub(owed.bytes, Ordering::AcqRel);
+        // One wake-up begins a round of writing; the ones in between would only cost.
+        let first = moved && !self.moved.swap(true, Ordering::AcqRel);
+        if first || self.waited_for.load(Ordering::Acquire) {
+            (self.wake)();
+        }
+        owed.bytes
+    }
+
+    fn book(&self) -> MutexGuard<'_, Book> {
+        // Every change of the book is complete before anything can panic.
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Creditor for Ledger {
+    fn safe(&self, batch: u64) {
+        self.settle(batch, |prefix| prefix.safe(batch));
+    }
+
+    fn forgotten(&self, batch: u64) {
+        let bytes = self.settle(batch, |prefix| {
+            prefix.forgotten(batch);
+            false
+        });
+        self.forgotten.fetch_add(bytes, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::sync::atomic::AtomicUsize;
+
+    proptest! {
+        #[test]
+        fn the_position_is_the_end_of_the_released_prefix_in_any_order(
+            sizes in prop::collection::vec((1u64..50, prop::bool::weighted(0.9)), 1..40),
+            order in any::<prop::sample::Index>(),
+            start in 0u64..1000,
+        ) {
+            let ledger = Ledger::new(|| ());
+            let account = ledger.open_account(start);
+            let mut end = start;
+            let mut open = Vec::new();
+            for (size, safe) in &sizes {
+                end += size;
+                open.push((end, *safe, ledger.cover(account, end).expect("bytes to cover")));
+            }
+            let mut settled: Vec<(u64, bool)> = Vec::new();
+            let mut step = order.index(open.len());
+            while !open.is_empty() {
+                step = (step * 7 + 3) % open.len();
+                let (end, safe, receipt) = open.remove(step);
+                if safe { receipt.release() } else { drop(receipt) }
+                settled.push((end, safe));
+                let mut model = start;
+                let mut at = start;
+                for (size, _) in &sizes {
+                    at += size;
+                    if !settled.contains(&(at, true)) { break; }
+                    model = at;
+                }
+                prop_assert_eq!(ledger.committed(account), Some(model));
+            }
+            let all = sizes.iter().all(|(_, safe)| *safe);
+            prop_assert_eq!(ledger.settled(account), all);
+            prop_assert_eq!(ledger.stuck(account), !all);
+            prop_assert_eq!(ledger.in_flight(), 0);
+            let lost: u64 = sizes.iter().filter(|(_, safe)| !safe).map(|(size, _)| size).sum();
+            prop_assert_eq!(ledger.unsafe_bytes(), lost);
+        }
+    }
+
+    #[test]
+    fn receipts_of_a_closed_account_move_nothing() {
+        let ledger = Ledger::new(|| ());
+        let old = ledger.open_account(0);
+        let receipt = ledger.cover(old, 10).expect("bytes to cover");
+        ledger.close_account(old);
+        let new = ledger.open_account(0);
+        receipt.release();
+        assert_eq!(ledger.committed(new), Some(0));
+        assert_eq!(ledger.in_flight(), 0);
+    }
+
+    #[test]
+    fn a_batch_without_bytes_is_no_batch() {
+        let ledger = Ledger::new(|| ());
+        let account = ledger.open_account(5);
+        assert!(ledger.cover(account, 5).is_none());
+    }
+
+    #[test]
+    fn a_release_wakes_once_per_round_and_always_for_a_waiting_reader() {
+        let woken = Arc::new(AtomicUsize::new(0));
+        let counter = woken.clone();
+        let ledger = Ledger::new(move || {
+            counter.fetch_add(1, Ordering::Relaxed);
+        });
+        let account = ledger.open_account(0);
+        ledger.take_moved();
+        let mut receipts = (1..=6).map(|end| ledger.cover(account, end).expect("a byte"));
+        let mut next = || receipts.next().expect("six");
+        next().release();
+        next().release();
+        assert_eq!(woken.load(Ordering::Relaxed), 1);
+        assert!(ledger.take_moved());
+        next().release();
+        assert_eq!(woken.load(Ordering::Relaxed), 2);
+        ledger.wait_for_release(true);
+        next().release();
+        next().release();
+        assert_eq!(woken.load(Ordering::Relaxed), 4);
+    }
+}

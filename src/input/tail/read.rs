@@ -1,0 +1,398 @@
+//! From a read to a batch: lines are cut, joined and parsed into entries, and emitted under one receipt.
+//!
+//! One read gives one batch and one clock reading; nothing is allocated per line. The batch covers the bytes up to the end of
+//! its last line, skipped lines included; an unfinished line or a held multi-line text is left to a later one.
+
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tracing::warn;
+
+use super::file::{Generation, Held};
+use super::lines::{Line, chomp};
+use super::position::{Account, Ledger};
+use crate::event::{Collector, Entries, EventStream, EventTime, Room, Tag};
+use crate::input::Progress;
+use crate::parse::{Extra, Parsed, Parser};
+
+/// The first read of a file, and what it grows to while there is a backlog.
+pub const READ_SIZE: usize = 64 << 10;
+const MAX_READ_SIZE: usize = 1 << 20;
+/// How much of one file is read before the others are looked at.
+const TURN: u64 = 4 << 20;
+/// How much of a line a message shows.
+const SHOWN: usize = 512;
+
+/// What a source's batches have in common.
+pub struct Reader {
+    /// Turns texts into entries.
+    pub parser: Box<dyn Parser>,
+    /// Where batches go.
+    pub collector: Arc<dyn Collector>,
+    /// Who counts what is safe.
+    pub ledger: Arc<Ledger>,
+    /// What is told.
+    pub progress: Arc<Progress>,
+    /// Bytes that may be read and not safe.
+    pub read_ahead: u64,
+    /// `path_key`.
+    pub path_key: Option<String>,
+    /// `emit_unmatched_lines`.
+    pub emit_unmatched_lines: bool,
+    /// `read_lines_limit`.
+    pub read_lines_limit: u64,
+    /// Longest text, multi-line or not.
+    pub max_line_size: u64,
+    /// The read buffer of all files.
+    pub buffer: Vec<u8>,
+    /// Bytes of entries per byte read, as of the last batch: what to reserve for the next.
+    pub expansion: f32,
+    /// Keeps messages about lines rare.
+    pub complaints: Complaints,
+}
+
+/// Where a batch comes from.
+#[derive(Clone, Copy)]
+pub struct Source<'a> {
+    /// The tag of the file.
+    pub tag: &'a Tag,
+    /// Its path, for messages and `path_key`.
+    pub path: &'a Path,
+}
+
+/// How a file's turn ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// There is nothing more to read now.
+    End,
+    /// There may be more; the others come first.
+    More,
+    /// A bound is reached: there may be more, and it stays in the file.
+    Blocked,
+}
+
+impl Reader {
+    /// Whether a batch under this tag may be read.
+    pub fn has_room(&self, tag: &Tag) -> bool {
+        self.ledger.in_flight() < self.read_ahead && self.collector.room(tag) == Room::Ready
+    }
+
+    /// Reads from one file until its end, its turn's end, or a bound.
+    pub fn turn(&mut self, generation: &mut Generation, source: Source<'_>) -> Turn {
+        let end = generation.position + TURN;
+        while generation.position < end {
+            if !self.has_room(source.tag) {
+                return Turn::Blocked;
+            }
+            let wanted = generation.read_size;
+            match self.read(generation, source) {
+                Ok(read) if read < wanted => {
+                    generation.dirty = false;
+                    generation.read_size = READ_SIZE;
+                    return Turn::End;
+                }
+                Ok(_) => generation.read_size = (wanted * 4).min(MAX_READ_SIZE),
+                Err(error) => {
+                    // The sweep tries again; a file that can never be read again is seen as rotated or gone.
+                    generation.dirty = false;
+                    if let Some(unsaid) = self.complaints.allow(EventTime::now()) {
+                        warn!(path = %source.path.display(), position = generation.position, %error, unsaid, "cannot read, trying again");
+                    }
+                    return Turn::End;
+                }
+            }
+        }
+        Turn::More
+    }
+
+    fn read(&mut self, generation: &mut Generation, source: Source<'_>) -> std::io::Result<usize> {
+        let mut buffer = std::mem::take(&mut self.buffer);
+        if buffer.len() < generation.read_size {
+            buffer.resize(generation.read_size, 0);
+        }
+        let read = generation
+            .file
+            .read_at(&mut buffer[..generation.read_size], generation.position);
+        if let Ok(length @ 1..) = read {
+            self.take(generation, source, &buffer[..length]);
+        }
+        self.buffer = buffer;
+        read
+    }
+
+    /// Makes one batch (several where `read_lines_limit` says so) of the next bytes of a file.
+    fn take(&mut self, generation: &mut Generation, source: Source<'_>, fresh: &[u8]) {
+        let now = EventTime::now();
+        Progress::add(&self.progress.bytes, fresh.len() as u64);
+        let mut end = generation.position - generation.lines.unfinished();
+        generation.position += fresh.len() as u64;
+        generation.size = generation.size.max(generation.position);
+        let reserve = (fresh.len() as f32 * self.expansion) as usize + 256;
+        let account = generation.account;
+        let Generation { lines, held, .. } = generation;
+        let mut batch = self.begin(source, now, reserve);
+        let joins = batch.reader.parser.joining().is_some();
+        lines.feed(fresh, |line| {
+            match line {
+                Line::Whole(line) if joins => batch.join(line, held),
+                Line::Whole(line) => batch.single(chomp(line)),
+                Line::TooLong(length) => {
+                    batch.too_long(length);
+                    if !held.text.is_empty() {
+                        held.bytes += length;
+                    }
+                }
+            }
+            end += match line {
+                Line::Whole(line) => line.len() as u64,
+                Line::TooLong(length) => length,
+            };
+            batch.lines += 1;
+            if batch.lines >= batch.reader.read_lines_limit {
+                batch.emit(account, end - held.bytes, reserve);
+            }
+        });
+        if joins && !held.text.is_empty() {
+            held.since = Some(Instant::now());
+        }
+        if batch.lines > 0 {
+            let made = batch.entries.len();
+            batch.emit(account, end - held.bytes, 0);
+            self.expansion = (made as f32 / fresh.len() as f32 * 1.1).clamp(0.1, 16.0);
+        }
+    }
+
+    fn begin<'r>(&'r mut self, source: Source<'r>, now: EventTime, reserve: usize) -> Batch<'r> {
+        let path = source.path.as_os_str().as_bytes();
+        Batch {
+            field: self.path_key.clone().map(|key| (key, path)),
+            entries: Entries::with_capacity(reserve),
+            reader: self,
+            source,
+            now,
+            lines: 0,
+            skipped: 0,
+        }
+    }
+
+    /// Parses a held multi-line text when its last line is older than `age`. False where there is no room for it.
+    pub fn flush_held(
+        &mut self,
+        generation: &mut Generation,
+        source: Source<'_>,
+        age: Duration,
+    ) -> bool {
+        let due = |since: Instant| since.elapsed() >= age;
+        if generation.held.text.is_empty() || !generation.held.since.is_none_or(due) {
+            return true;
+        }
+        if !self.has_room(source.tag) {
+            return false;
+        }
+        let end = generation.position - generation.lines.unfinished();
+        let mut batch = self.begin(source, EventTime::now(), generation.held.text.len() * 2);
+        batch.flush(&mut generation.held);
+        batch.emit(generation.account, end, 0);
+        true
+    }
+
+    /// Nothing more will come: parses the held text and the line without a newline, room or not.
+    pub fn flush_rest(&mut self, generation: &mut Generation, source: Source<'_>) {
+        if generation.uncovered() == 0 {
+            return;
+        }
+        let (rest, _) = generation.lines.take_rest();
+        let mut batch = self.begin(source, EventTime::now(), rest.len() * 2 + 256);
+        if !rest.is_empty() {
+            batch.lines = 1;
+            if batch.reader.parser.joining().is_some() {
+                batch.join(&rest, &mut generation.held);
+            } else {
+                batch.single(chomp(&rest));
+            }
+        }
+        batch.flush(&mut generation.held);
+        batch.emit(generation.account, generation.position, 0);
+    }
+}
+
+/// A batch that is being made.
+struct Batch<'r> {
+    reader: &'r mut Reader,
+    source: Source<'r>,
+    field: Option<(String, &'r [u8])>,
+    entries: Entries,
+    now: EventTime,
+    lines: u64,
+    skipped: u64,
+}
+
+impl Batch<'_> {
+    #[inline]
+    fn parse(&mut self, text: &[u8]) -> Parsed {
+        let extra = Extra {
+            field: self.field.as_ref().map(|(key, path)| (key.as_str(), *path)),
+        };
+        self.reader
+            .parser
+            .parse(text, self.now, extra, &mut self.entries)
+    }
+
+    #[inline]
+    fn single(&mut self, text: &[u8]) {
+        let parsed = self.parse(text);
+        if !matches!(parsed, Parsed::Events(_)) {
+            self.complain(text, parsed);
+        }
+    }
+
+    /// Adds a line to a multi-line text, and parses the text before it where the line begins a new one.
+    fn join(&mut self, line: &[u8], held: &mut Held) {
+        match self.begins_text(line) {
+            Some(true) => {
+                self.flush(held);
+                held.add(line);
+            }
+            Some(false) if held.text.is_empty() => {
+                self.warn(line, "got incomplete line before first line from");
+                self.unmatched(chomp(line));
+            }
+            Some(false) => held.add(line),
+            None => {
+                held.add(line);
+                if matches!(self.parse(chomp(&held.text)), Parsed::Events(1..)) {
+                    *held = Held::default();
+                }
+            }
+        }
+        if held.text.len() as u64 > self.reader.max_line_size {
+            self.flush(held);
+        }
+    }
+
+    fn begins_text(&self, line: &[u8]) -> Option<bool> {
+        self.reader.parser.joining()?.begins_text(line)
+    }
+
+    fn flush(&mut self, held: &mut Held) {
+        let text = std::mem::take(held).text;
+        if !text.is_empty() {
+            self.single(chomp(&text));
+        }
+    }
+
+    fn complain(&mut self, text: &[u8], parsed: Parsed) {
+        match parsed {
+            Parsed::Invalid(reason) => {
+                self.skipped += 1;
+                self.warn(text, &format!("invalid line found: {reason}:"));
+            }
+            Parsed::Events(_) | Parsed::Unmatched => {
+                self.warn(text, "pattern not matched:");
+                self.unmatched(text);
+            }
+        }
+    }
+
+    fn unmatched(&mut self, text: &[u8]) {
+        self.skipped += 1;
+        if !self.reader.emit_unmatched_lines {
+            return;
+        }
+        let mut record = self.entries.begin(self.now);
+        record.bin("unmatched_line", text);
+        if let Some((key, path)) = &self.field {
+            record.str(key, path);
+        }
+        record.finish();
+    }
+
+    fn too_long(&mut self, length: u64) {
+        self.skipped += 1;
+        if let Some(unsaid) = self.reader.complaints.allow(self.now) {
+            let (path, limit) = (self.source.path.display(), self.reader.max_line_size);
+            warn!(%path, length, limit, unsaid, "received line length is longer than max_line_size, it is skipped");
+        }
+    }
+
+    fn warn(&mut self, text: &[u8], what: &str) {
+        if let Some(unsaid) = self.reader.complaints.allow(self.now) {
+            let shown = String::from_utf8_lossy(&text[..text.len().min(SHOWN)]);
+            warn!(path = %self.source.path.display(), unsaid, "{what} {shown:?}");
+        }
+    }
+
+    /// Gives the entries so far to the collector as the batch that covers everything up to `end`, and begins the next with
+    /// `reserve` bytes.
+    fn emit(&mut self, account: Account, end: u64, reserve: usize) {
+        let entries = std::mem::replace(&mut self.entries, Entries::with_capacity(reserve));
+        let progress = &self.reader.progress;
+        Progress::add(&progress.lines, std::mem::take(&mut self.lines));
+        Progress::add(&progress.skipped, std::mem::take(&mut self.skipped));
+        let receipt = self.reader.ledger.cover(account, end);
+        if entries.is_empty() {
+            // Skipped lines are as safe as they will ever be.
+            if let Some(receipt) = receipt {
+                receipt.release();
+            }
+            return;
+        }
+        let (entries, count) = entries.freeze();
+        self.reader.collector.emit(EventStream {
+            tag: self.source.tag.clone(),
+            entries,
+            count,
+            // Without new bytes there is nobody to tell: an older batch covers them.
+            receipt: receipt.unwrap_or_else(crate::event::Receipt::none),
+        });
+    }
+}
+
+/// Keeps messages about lines rare: a few in each window, then only their number.
+#[derive(Debug, Default)]
+pub struct Complaints {
+    window: u32,
+    said: u32,
+    unsaid: u64,
+}
+
+impl Complaints {
+    /// Messages in one window of [`Complaints::WINDOW`] seconds.
+    const BURST: u32 = 10;
+    const WINDOW: u32 = 10;
+
+    /// Whether a message may be written now; if so, how many were not since the last one.
+    pub fn allow(&mut self, now: EventTime) -> Option<u64> {
+        let window = now.sec / Self::WINDOW;
+        if self.window != window {
+            self.window = window;
+            self.said = 0;
+        }
+        if self.said == Self::BURST {
+            self.unsaid += 1;
+            return None;
+        }
+        self.said += 1;
+        Some(std::mem::take(&mut self.unsaid))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_beyond_a_burst_are_counted_and_told_later() {
+        let mut complaints = Complaints::default();
+        let at = |sec| EventTime { sec, nsec: 0 };
+        let said = (0..25)
+            .filter(|_| complaints.allow(at(100)).is_some())
+            .count();
+        assert_eq!(said, 10);
+        assert_eq!(complaints.allow(at(110)), Some(15));
+        assert_eq!(complaints.allow(at(110)), Some(0));
+    }
+}

@@ -1,0 +1,768 @@
+//! A tail source on real files, with a collector that plays the rest of the agent.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use super::*;
+use crate::config::types::{Size, Time};
+use crate::event::{
+    Collector, Entries, EventStream, EventTime, Receipt, Room, Tag, msgpack, record,
+};
+use crate::input::Progress;
+use crate::parse::{Extra, Parsed, multiline::Joining};
+use crate::stop::{Phase, Stop};
+
+/// `{"message": text}`; texts with "bad" in them do not match.
+struct Message(Option<Joining>);
+
+impl Parser for Message {
+    fn parse(
+        &mut self,
+        text: &[u8],
+        now: EventTime,
+        extra: Extra<'_>,
+        batch: &mut Entries,
+    ) -> Parsed {
+        if memchr::memmem::find(text, b"bad").is_some() {
+            return Parsed::Unmatched;
+        }
+        match extra.field {
+            None => batch.push_single(&msgpack::single_field_prefix(now, "message"), text),
+            Some((key, path)) => {
+                let mut record = batch.begin(now);
+                record.bin("message", text);
+                record.str(key, path);
+                record.finish();
+            }
+        }
+        Parsed::Events(1)
+    }
+
+    fn joining(&self) -> Option<&Joining> {
+        self.0.as_ref()
+    }
+}
+
+#[derive(Default)]
+struct Sink {
+    lines: Mutex<Vec<(String, String)>>,
+    receipts: Mutex<Vec<Receipt>>,
+    batches: AtomicUsize,
+    holds: AtomicBool,
+    full: AtomicBool,
+}
+
+impl Collector for Sink {
+    fn room(&self, _tag: &Tag) -> Room {
+        if self.full.load(Ordering::SeqCst) {
+            Room::Full
+        } else {
+            Room::Ready
+        }
+    }
+
+    fn emit(&self, stream: EventStream) {
+        let mut lines = self.lines.lock().expect("no panic");
+        self.batches.fetch_add(1, Ordering::SeqCst);
+        let mut count = 0;
+        for entry in msgpack::entries(&stream.entries) {
+            let record = entry.expect("whole entries").record;
+            let text = record::find_text(record, "message")
+                .or(record::find_text(record, "unmatched_line"));
+            let path = record::find_text(record, "path").unwrap_or_default();
+            let text = String::from_utf8_lossy(text.expect("a text")).into_owned();
+            lines.push((
+                text,
+                format!("{}{}", stream.tag, String::from_utf8_lossy(path)),
+            ));
+            count += 1;
+        }
+        assert_eq!(count, stream.count);
+        if self.holds.load(Ordering::SeqCst) {
+            self.receipts.lock().expect("no panic").push(stream.receipt);
+        } else {
+            stream.receipt.release();
+        }
+    }
+}
+
+impl Sink {
+    fn texts(&self) -> Vec<String> {
+        self.lines
+            .lock()
+            .expect("no panic")
+            .iter()
+            .map(|(text, _)| text.clone())
+            .collect()
+    }
+
+    fn holding() -> Arc<Sink> {
+        let sink = Sink::default();
+        sink.holds.store(true, Ordering::SeqCst);
+        Arc::new(sink)
+    }
+
+    fn held(&self) -> Vec<Receipt> {
+        std::mem::take(&mut *self.receipts.lock().expect("no panic"))
+    }
+}
+
+fn until(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !condition() {
+        assert!(Instant::now() < deadline, "never: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+struct Running {
+    sink: Arc<Sink>,
+    stop: Stop,
+    progress: Arc<Progress>,
+    finished: Arc<AtomicUsize>,
+    thread: Option<JoinHandle<anyhow::Result<()>>>,
+}
+
+impl Running {
+    fn start(params: Params, sink: Arc<Sink>) -> Running {
+        Running::with(params, Message(None), sink)
+    }
+
+    fn with(params: Params, parser: Message, sink: Arc<Sink>) -> Running {
+        let (stop, progress) = (Stop::new(), Arc::new(Progress::default()));
+        let finished = Arc::new(AtomicUsize::new(0));
+        let counter = finished.clone();
+        let surroundings = Surroundings {
+            collector: sink.clone(),
+            stop: stop.clone(),
+            progress: progress.clone(),
+            finished: Arc::new(move || {
+                counter.fetch_add(1, Ordering::SeqCst);
+            }),
+        };
+        let input: Box<dyn Input> = Box::new(Tail::new(params, Box::new(parser)));
+        let thread = std::thread::spawn(move || input.run(surroundings));
+        Running {
+            sink,
+            stop,
+            progress,
+            finished,
+            thread: Some(thread),
+        }
+    }
+
+    fn expect(&self, wanted: &[&str]) {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while self.sink.texts() != wanted {
+            assert!(
+                Instant::now() < deadline,
+                "wanted {wanted:?}, got {:?}",
+                self.sink.texts()
+            );
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    fn expect_count(&self, count: usize) {
+        let len = || self.sink.lines.lock().expect("no panic").len();
+        until(&format!("{count} lines"), || len() >= count);
+        assert_eq!(len(), count);
+    }
+
+    fn finish(&self, phase: Phase) {
+        self.stop.advance(phase);
+        until("finished", || self.finished.load(Ordering::SeqCst) == 1);
+    }
+
+    fn close(mut self, phase: Phase) {
+        self.finish(phase);
+        self.stop.advance(Phase::Close);
+        let thread = self.thread.take().expect("closed once");
+        thread.join().expect("no panic").expect("no error");
+        assert_eq!(self.finished.load(Ordering::SeqCst), 1);
+    }
+}
+
+struct Place {
+    dir: tempfile::TempDir,
+}
+
+impl Place {
+    fn new() -> Place {
+        Place {
+            dir: tempfile::tempdir().expect("a directory"),
+        }
+    }
+
+    fn at(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn append(&self, name: &str, text: &str) {
+        let mut file = OpenOptions::new()
+            .append(true)
+            .create(true)
+            .open(self.at(name))
+            .expect("a file");
+        file.write_all(text.as_bytes()).expect("written");
+    }
+
+    fn rename(&self, from: &str, to: &str) {
+        fs::rename(self.at(from), self.at(to)).expect("renamed");
+    }
+
+    fn params(&self, path: &str) -> Params {
+        fs::create_dir_all(self.at("state")).expect("a directory");
+        Params {
+            path: self.at(path).to_string_lossy().into_owned(),
+            tag: "app".into(),
+            pos_file: Some(self.at("state/app.pos")),
+            read_from_head: true,
+            rotate_wait: Time(Duration::ZERO),
+            refresh_interval: Time(Duration::from_secs(60)),
+            ..Params::default()
+        }
+    }
+
+    fn positions(&self) -> Vec<(PathBuf, u64)> {
+        let text = fs::read(self.at("state/app.pos")).unwrap_or_default();
+        let entries = pos_file::parse(&text).entries;
+        entries
+            .into_iter()
+            .map(|entry| (entry.path, entry.position))
+            .collect()
+    }
+
+    fn position(&self, name: &str) -> Option<u64> {
+        let path = self.at(name);
+        self.positions()
+            .into_iter()
+            .find(|(known, _)| *known == path)
+            .map(|(_, position)| position)
+    }
+}
+
+#[test]
+fn lines_arrive_as_they_are_written_and_positions_follow_their_receipts() {
+    let place = Place::new();
+    place.append("a.log", "one\ntwo\r\n\nhal");
+    let running = Running::start(place.params("a.log"), Sink::holding());
+    running.expect(&["one", "two", ""]);
+    place.append("a.log", "f\n");
+    running.expect(&["one", "two", "", "half"]);
+    until("two batches", || {
+        running.sink.receipts.lock().expect("no panic").len() == 2
+    });
+    let mut receipts = running.sink.held();
+    receipts.pop().expect("the second").release();
+    until("the first positions", || place.position("a.log").is_some());
+    assert_eq!(place.position("a.log"), Some(0));
+    receipts.pop().expect("the first").release();
+    until("both are safe", || place.position("a.log") == Some(15));
+    assert_eq!(Progress::read(&running.progress.lines), 4);
+    running.close(Phase::Now);
+}
+
+#[test]
+fn a_renamed_file_is_read_to_its_end_and_the_new_one_from_its_head() {
+    let place = Place::new();
+    place.append("a.log", "one\n");
+    let params = Params {
+        rotate_wait: Time(Duration::from_secs(60)),
+        ..place.params("a.log")
+    };
+    let running = Running::start(params, Arc::default());
+    running.expect(&["one"]);
+    place.rename("a.log", "a.log.1");
+    place.append("a.log", "three\n");
+    running.expect(&["one", "three"]);
+    place.append("a.log.1", "late\n");
+    running.expect(&["one", "three", "late"]);
+    running.close(Phase::Now);
+    assert_eq!(place.position("a.log"), Some(6));
+}
+
+#[test]
+fn five_renames_without_a_pause_lose_nothing_and_repeat_nothing() {
+    let place = Place::new();
+    place.append("a.log", "0\n");
+    let running = Running::start(place.params("a.log"), Arc::default());
+    running.expect(&["0"]);
+    for round in 1..=5 {
+        place.append("a.log", &format!("{round} before\n"));
+        for old in (1..round).rev() {
+            place.rename(&format!("a.log.{old}"), &format!("a.log.{}", old + 1));
+        }
+        place.rename("a.log", "a.log.1");
+        place.append("a.log", &format!("{round} after\n"));
+    }
+    place.append("a.log", "last\n");
+    running.expect_count(12);
+    let mut texts = running.sink.texts();
+    texts.sort();
+    texts.dedup();
+    assert_eq!(texts.len(), 12, "{texts:?}");
+    running.close(Phase::AtEnd);
+}
+
+#[test]
+fn a_rotated_name_that_matches_the_pattern_is_not_read_twice() {
+    let place = Place::new();
+    place.append("a.log", "one\n");
+    let params = place.params("a.log*");
+    let running = Running::start(params.clone(), Arc::default());
+    running.expect(&["one"]);
+    place.rename("a.log", "a.log.1");
+    place.append("a.log", "two\n");
+    running.expect(&["one", "two"]);
+    until("the rotated file is known by its name", || {
+        place.position("a.log.1") == Some(4)
+    });
+    place.rename("a.log.1", "a.log.2");
+    place.rename("a.log", "a.log.1");
+    place.append("a.log", "three\n");
+    running.expect(&["one", "two", "three"]);
+    running.close(Phase::AtEnd);
+    let again = Running::start(params, Arc::default());
+    place.append("a.log", "four\n");
+    again.expect(&["four"]);
+    again.close(Phase::AtEnd);
+}
+
+#[test]
+fn a_truncated_file_is_read_from_its_head() {
+    let place = Place::new();
+    place.append("a.log", "one\ntwo\n");
+    let running = Running::start(place.params("a.log"), Sink::holding());
+    running.expect(&["one", "two"]);
+    File::options()
+        .write(true)
+        .open(place.at("a.log"))
+        .expect("a file")
+        .set_len(0)
+        .expect("truncated");
+    until("the truncation is seen", || {
+        place.position("a.log") == Some(0)
+    });
+    place.append("a.log", "three\n");
+    running.expect(&["one", "two", "three"]);
+    running.sink.held().into_iter().for_each(Receipt::release);
+    until("the new life's position", || {
+        place.position("a.log") == Some(6)
+    });
+    running.close(Phase::Now);
+}
+
+#[test]
+fn a_new_file_that_a_pattern_matches_is_read_from_its_head() {
+    let place = Place::new();
+    let params = Params {
+        tag: "x.*".into(),
+        read_from_head: false,
+        ..place.params("*.log")
+    };
+    let running = Running::start(params, Arc::default());
+    place.append("b.log", "one\n");
+    running.expect(&["one"]);
+    let tag = format!(
+        "x.{}",
+        place
+            .at("b.log")
+            .to_string_lossy()
+            .trim_start_matches('/')
+            .replace('/', ".")
+    );
+    assert_eq!(
+        running.sink.lines.lock().expect("no panic")[0].1,
+        tag_for_test(&tag)
+    );
+    running.close(Phase::Now);
+}
+
+/// Dots that follow each other in a directory's name are one.
+fn tag_for_test(tag: &str) -> String {
+    tag.replace("..", ".")
+}
+
+#[test]
+fn only_the_very_first_start_skips_what_is_there() {
+    let place = Place::new();
+    place.append("a.log", "old\n");
+    let params = Params {
+        read_from_head: false,
+        ..place.params("*.log")
+    };
+    let running = Running::start(params.clone(), Arc::default());
+    until("the position", || place.position("a.log") == Some(4));
+    place.append("a.log", "new\n");
+    running.expect(&["new"]);
+    running.close(Phase::Now);
+    place.append("b.log", "made while stopped\n");
+    let again = Running::start(params, Arc::default());
+    again.expect(&["made while stopped"]);
+    again.close(Phase::Now);
+}
+
+#[test]
+fn a_restart_goes_on_where_the_last_run_was_safe() {
+    let place = Place::new();
+    place.append("a.log", "one\ntwo\n");
+    let first = Running::start(place.params("a.log"), Arc::default());
+    first.expect(&["one", "two"]);
+    first.close(Phase::Now);
+    place.append("a.log", "three\n");
+    let second = Running::start(place.params("a.log"), Arc::default());
+    second.expect(&["three"]);
+    second.close(Phase::Now);
+    assert_eq!(place.position("a.log"), Some(14));
+}
+
+#[test]
+fn what_was_forgotten_is_read_again_after_a_restart() {
+    let place = Place::new();
+    place.append("a.log", "one\n");
+    let first = Running::start(place.params("a.log"), Arc::default());
+    first.expect(&["one"]);
+    first.sink.holds.store(true, Ordering::SeqCst);
+    place.append("a.log", "two\n");
+    first.expect(&["one", "two"]);
+    drop(first.sink.held());
+    first.sink.holds.store(false, Ordering::SeqCst);
+    place.append("a.log", "three\n");
+    first.expect(&["one", "two", "three"]);
+    first.close(Phase::Now);
+    assert_eq!(place.position("a.log"), Some(4));
+    let second = Running::start(place.params("a.log"), Arc::default());
+    second.expect(&["two", "three"]);
+    second.close(Phase::Now);
+}
+
+#[test]
+fn a_file_rotated_while_stopped_is_finished_under_its_new_name() {
+    let place = Place::new();
+    place.append("a.log", "one\n");
+    let first = Running::start(place.params("a.log"), Arc::default());
+    first.expect(&["one"]);
+    first.close(Phase::Now);
+    place.append("a.log", "two\n");
+    place.rename("a.log", "a.log.2");
+    place.append("a.log.1", "three\n");
+    place.append("a.log", "four\n");
+    let second = Running::start(place.params("a.log"), Arc::default());
+    second.expect_count(3);
+    let mut texts = second.sink.texts();
+    texts.sort();
+    assert_eq!(texts, ["four", "three", "two"]);
+    second.close(Phase::AtEnd);
+    assert_eq!(place.position("a.log"), Some(5));
+}
+
+#[test]
+fn the_pos_file_names_the_oldest_unfinished_generation() {
+    let place = Place::new();
+    place.append("a.log", "one\n");
+    let running = Running::start(place.params("a.log"), Sink::holding());
+    running.expect(&["one"]);
+    place.rename("a.log", "a.log.1");
+    place.append("a.log", "second\n");
+    running.expect(&["one", "second"]);
+    let mut receipts = running.sink.held();
+    receipts.pop().expect("of the new file").release();
+    until("positions are written", || {
+        place.position("a.log").is_some()
+    });
+    assert_eq!(place.position("a.log"), Some(0));
+    receipts.pop().expect("of the old file").release();
+    until("the new file's position", || {
+        place.position("a.log") == Some(7)
+    });
+    running.close(Phase::Now);
+}
+
+#[test]
+fn a_full_collector_leaves_the_lines_in_the_file() {
+    let place = Place::new();
+    let running = Running::start(place.params("a.log"), Arc::default());
+    running.sink.full.store(true, Ordering::SeqCst);
+    place.append("a.log", "one\n");
+    until("the file is open", || {
+        Progress::read(&running.progress.files) == 1
+    });
+    until("the file is behind", || {
+        Progress::read(&running.progress.behind) == 4
+    });
+    place.rename("a.log", "a.log.1");
+    place.append("a.log", "two\n");
+    until("both are open", || {
+        Progress::read(&running.progress.files) == 2
+    });
+    assert!(running.sink.texts().is_empty());
+    running.sink.full.store(false, Ordering::SeqCst);
+    running.expect(&["one", "two"]);
+    running.close(Phase::Now);
+}
+
+#[test]
+fn reading_ahead_of_what_is_safe_is_bounded() {
+    let place = Place::new();
+    let line = format!("{}\n", "x".repeat(999));
+    place.append("a.log", &line.repeat(1000));
+    let sink = Sink::holding();
+    let (stop, progress) = (Stop::new(), Arc::new(Progress::default()));
+    let mut input: Box<dyn Input> =
+        Box::new(Tail::new(place.params("a.log"), Box::new(Message(None))));
+    input.limit_read_ahead(100_000);
+    let surroundings = Surroundings {
+        collector: sink.clone(),
+        stop: stop.clone(),
+        progress,
+        finished: Arc::new(|| ()),
+    };
+    let thread = std::thread::spawn(move || input.run(surroundings));
+    let mut seen = 0;
+    until("all lines, a bound at a time", || {
+        let held = sink.held();
+        let lines = sink.texts().len();
+        assert!(
+            lines - seen <= 100 + (1 << 20) / 1000,
+            "{} lines at once",
+            lines - seen
+        );
+        seen = lines;
+        held.into_iter().for_each(Receipt::release);
+        lines == 1000
+    });
+    stop.advance(Phase::Close);
+    thread.join().expect("no panic").expect("no error");
+    assert!(sink.batches.load(Ordering::SeqCst) > 1);
+}
+
+#[test]
+fn at_the_end_everything_is_read_and_the_unfinished_line_too() {
+    let place = Place::new();
+    place.append("a.log", "one\nunfinished");
+    let running = Running::start(place.params("*.log"), Arc::default());
+    running.expect(&["one"]);
+    running.sink.full.store(true, Ordering::SeqCst);
+    place.append("b.log", "two\n");
+    running.stop.advance(Phase::AtEnd);
+    until("the new file is found", || {
+        Progress::read(&running.progress.files) == 2
+    });
+    assert_eq!(running.finished.load(Ordering::SeqCst), 0);
+    running.sink.full.store(false, Ordering::SeqCst);
+    running.finish(Phase::AtEnd);
+    let mut texts = running.sink.texts();
+    texts.sort();
+    assert_eq!(texts, ["one", "two", "unfinished"]);
+    running.close(Phase::AtEnd);
+    assert_eq!(place.position("a.log"), Some(14));
+}
+
+#[test]
+fn a_stop_leaves_the_unfinished_line_for_the_next_start() {
+    let place = Place::new();
+    place.append("a.log", "one\nunfin");
+    let first = Running::start(place.params("a.log"), Arc::default());
+    first.expect(&["one"]);
+    first.close(Phase::Now);
+    assert_eq!(place.position("a.log"), Some(4));
+    place.append("a.log", "ished\n");
+    let second = Running::start(place.params("a.log"), Arc::default());
+    second.expect(&["unfinished"]);
+    second.close(Phase::Now);
+}
+
+#[test]
+fn lines_that_do_not_parse_or_are_too_long_are_skipped_and_passed() {
+    let place = Place::new();
+    place.append("a.log", "good\nbad\nfar too long a line\n");
+    let params = Params {
+        max_line_size: Some(Size(10)),
+        ..place.params("a.log")
+    };
+    let running = Running::start(params.clone(), Arc::default());
+    running.expect(&["good"]);
+    until("skipped lines are passed", || {
+        place.position("a.log") == Some(29)
+    });
+    assert_eq!(Progress::read(&running.progress.skipped), 2);
+    running.close(Phase::Now);
+    place.append("a.log", "bad\n");
+    let params = Params {
+        emit_unmatched_lines: true,
+        path_key: Some("path".into()),
+        ..params
+    };
+    let again = Running::start(params, Arc::default());
+    again.expect(&["bad"]);
+    let wanted = format!("app{}", place.at("a.log").display());
+    assert_eq!(again.sink.lines.lock().expect("no panic")[0].1, wanted);
+    again.close(Phase::Now);
+}
+
+fn joined_by_first_lines() -> Message {
+    Message(Some(Joining {
+        begins_text: Some(|line| !line.starts_with(b" ")),
+    }))
+}
+
+#[test]
+fn a_held_text_is_not_passed_until_the_next_one_begins() {
+    let place = Place::new();
+    place.append("a.log", "one\n at x\n at y\ntwo\n at");
+    let running = Running::with(
+        place.params("a.log"),
+        joined_by_first_lines(),
+        Arc::default(),
+    );
+    running.expect(&["one\n at x\n at y"]);
+    until("the first text is safe", || {
+        place.position("a.log") == Some(16)
+    });
+    place.append("a.log", " z\nthree\n");
+    running.expect(&["one\n at x\n at y", "two\n at z"]);
+    running.finish(Phase::AtEnd);
+    running.expect(&["one\n at x\n at y", "two\n at z", "three"]);
+    running.close(Phase::AtEnd);
+}
+
+#[test]
+fn a_held_text_is_flushed_when_no_line_follows() {
+    let place = Place::new();
+    place.append("a.log", "one\n at x\n");
+    let params = Params {
+        multiline_flush_interval: Some(Time(Duration::from_millis(100))),
+        ..place.params("a.log")
+    };
+    let running = Running::with(params, joined_by_first_lines(), Arc::default());
+    running.expect(&["one\n at x"]);
+    until("it is passed", || place.position("a.log") == Some(10));
+    running.close(Phase::Now);
+}
+
+#[test]
+fn a_file_that_is_deleted_unread_is_read_to_its_end() {
+    let place = Place::new();
+    let running = Running::start(place.params("a.log"), Arc::default());
+    running.sink.full.store(true, Ordering::SeqCst);
+    place.append("a.log", "one\n");
+    until("the file is open", || {
+        Progress::read(&running.progress.files) == 1
+    });
+    fs::remove_file(place.at("a.log")).expect("removed");
+    running.sink.full.store(false, Ordering::SeqCst);
+    running.expect(&["one"]);
+    until("the file is closed", || {
+        Progress::read(&running.progress.files) == 0
+    });
+    place.append("a.log", "two\n");
+    running.expect(&["one", "two"]);
+    running.close(Phase::Now);
+}
+
+#[test]
+fn a_directory_under_the_pattern_is_no_file() {
+    let place = Place::new();
+    fs::create_dir(place.at("d.log")).expect("a directory");
+    place.append("a.log", "one\n");
+    let running = Running::start(place.params("*.log"), Arc::default());
+    running.expect(&["one"]);
+    running.close(Phase::AtEnd);
+}
+
+#[test]
+fn a_pos_file_has_one_owner() {
+    let place = Place::new();
+    let running = Running::start(place.params("a.log"), Arc::default());
+    until("the lock", || place.at("state/app.pos.lock").exists());
+    let other = Tail::new(place.params("b.log"), Box::new(Message(None)));
+    let surroundings = Surroundings {
+        collector: Arc::new(Sink::default()),
+        stop: Stop::new(),
+        progress: Arc::default(),
+        finished: Arc::new(|| ()),
+    };
+    until("refused", || {
+        Path::new(&place.at("state/app.pos.lock"))
+            .metadata()
+            .is_ok_and(|meta| meta.len() > 0)
+    });
+    let error = Box::new(other)
+        .run(surroundings)
+        .expect_err("one owner only");
+    assert!(format!("{error:#}").contains("app.pos"), "{error:#}");
+    running.close(Phase::Now);
+}
+
+/// Counts and drops: what a source does alone.
+#[derive(Default)]
+struct Count(AtomicUsize);
+
+impl Collector for Count {
+    fn room(&self, _tag: &Tag) -> Room {
+        Room::Ready
+    }
+
+    fn emit(&self, stream: EventStream) {
+        self.0.fetch_add(stream.count, Ordering::Relaxed);
+        stream.receipt.release();
+    }
+}
+
+/// As the parser `none` will do it: one prefix per read.
+struct Raw(EventTime, Vec<u8>);
+
+impl Parser for Raw {
+    fn parse(
+        &mut self,
+        text: &[u8],
+        now: EventTime,
+        _extra: Extra<'_>,
+        batch: &mut Entries,
+    ) -> Parsed {
+        if self.0 != now {
+            *self = Raw(now, msgpack::single_field_prefix(now, "message"));
+        }
+        batch.push_single(&self.1, text);
+        Parsed::Events(1)
+    }
+}
+
+#[test]
+#[ignore = "a measurement: cargo test --release --lib tail::tests::throughput -- --ignored --nocapture"]
+fn throughput_of_the_source_alone() {
+    let place = Place::new();
+    let lines = 4_000_000usize;
+    let line = format!("{}\n", "x".repeat(149));
+    let text = line.repeat(10_000);
+    (0..lines / 10_000).for_each(|_| place.append("a.log", &text));
+    let count = Arc::new(Count::default());
+    let (stop, finished) = (Stop::new(), Arc::new(AtomicBool::new(false)));
+    let done = finished.clone();
+    let surroundings = Surroundings {
+        collector: count.clone(),
+        stop: stop.clone(),
+        progress: Arc::default(),
+        finished: Arc::new(move || done.store(true, Ordering::SeqCst)),
+    };
+    stop.advance(Phase::AtEnd);
+    let zero = EventTime { sec: 0, nsec: 0 };
+    let input = Box::new(Tail::new(
+        place.params("a.log"),
+        Box::new(Raw(zero, Vec::new())),
+    ));
+    let begin = Instant::now();
+    let thread = std::thread::spawn(move || input.run(surroundings));
+    until("finished", || finished.load(Ordering::SeqCst));
+    let took = begin.elapsed();
+    stop.advance(Phase::Close);
+    thread.join().expect("no panic").expect("no error");
+    assert_eq!(count.0.load(Ordering::Relaxed), lines);
+    eprintln!("{:.1} M lines/s", lines as f64 / took.as_secs_f64() / 1e6);
+}
