@@ -141,11 +141,6 @@ impl Ledger {
         self.book().accounts.get(&account).map(|p| p.committed)
     }
 
-    /// Where the last batch of this generation ends.
-    pub fn covered(&self, account: Account) -> u64 {
-        self.book().accounts.get(&account).map_or(0, |p| p.covered)
-    }
-
     /// Whether every batch of this generation is safe.
     pub fn settled(&self, account: Account) -> bool {
         let book = self.book();

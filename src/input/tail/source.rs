@@ -9,15 +9,15 @@ use std::time::{Duration, Instant, SystemTime};
 use tracing::{error, info, warn};
 
 use super::absolute;
-use super::discover::{Found, Targets};
-use super::file::{Generation, Origin, State, open};
-use super::params::{Params, tag_for};
+use super::begin::Memory;
+use super::discover::Targets;
+use super::file::{Generation, Identity, State};
+use super::params::Params;
 use super::pos_file::{Entry, PosFile};
 use super::position::Ledger;
 use super::read::{Complaints, Reader, Source as From, Turn};
 use super::track::{Known, Track};
 use super::watch::{Bell, Seen, Watch};
-use crate::event::Tag;
 use crate::input::{Progress, Surroundings};
 use crate::parse::Parser;
 use crate::stop::Phase;
@@ -28,51 +28,39 @@ const SWEEP: Duration = Duration::from_secs(1);
 const WRITE_POSITIONS: Duration = Duration::from_millis(200);
 /// How often a full collector is asked again: not every kind of room is told by a receipt.
 const ASK_AGAIN: Duration = Duration::from_millis(50);
-/// The pause after an expansion of `path` is at least this many times its cost.
-const DISCOVER_SHARE: u32 = 10;
 
 /// A running source.
 pub struct Source {
-    params: Params,
-    targets: Targets,
-    surroundings: Surroundings,
-    reader: Reader,
-    known: Known,
-    bell: Arc<Bell>,
-    watch: Watch,
-    tracks: BTreeMap<PathBuf, Track>,
+    pub(super) params: Params,
+    pub(super) targets: Targets,
+    pub(super) surroundings: Surroundings,
+    pub(super) reader: Reader,
+    pub(super) known: Known,
+    pub(super) bell: Arc<Bell>,
+    pub(super) watch: Watch,
+    pub(super) tracks: BTreeMap<PathBuf, Track>,
     /// Files with a fixed name, which may appear at any time.
-    fixed: BTreeSet<PathBuf>,
-    pos_file: Option<PosFile>,
-    memory: Memory,
-    clock: Clock,
+    pub(super) fixed: BTreeSet<PathBuf>,
+    /// Names of generations that are read under another path: their positions stand in the pos_file too.
+    pub(super) aliases: HashMap<PathBuf, Identity>,
+    pub(super) pos_file: Option<PosFile>,
+    pub(super) memory: Memory,
+    pub(super) clock: Clock,
     /// What was said about a path that cannot be read: it is said once per change.
-    troubles: HashMap<PathBuf, String>,
-    finished: bool,
-    blocked: bool,
-}
-
-/// What the pos_file said at start, as far as nobody has taken it up.
-#[derive(Default)]
-struct Memory {
-    entries: Vec<Entry>,
-    /// When it was last written.
-    modified: Option<SystemTime>,
-    /// No file of this source was ever read: those that stand there are old.
-    first_start: bool,
-    /// The first expansion of `path` is not done yet.
-    starting: bool,
+    pub(super) troubles: HashMap<PathBuf, String>,
+    pub(super) finished: bool,
+    pub(super) blocked: bool,
 }
 
 /// When things are due.
-struct Clock {
-    sweep: Instant,
-    refresh: Instant,
+pub(super) struct Clock {
+    pub(super) sweep: Instant,
+    pub(super) refresh: Instant,
     /// A name changed: look at the paths and expand `path`.
-    names: Option<Instant>,
-    names_allowed: Instant,
-    write: Instant,
-    last_sweep: SystemTime,
+    pub(super) names: Option<Instant>,
+    pub(super) names_allowed: Instant,
+    pub(super) write: Instant,
+    pub(super) last_sweep: SystemTime,
 }
 
 impl Source {
@@ -119,6 +107,7 @@ impl Source {
             bell,
             tracks: BTreeMap::new(),
             fixed: BTreeSet::new(),
+            aliases: HashMap::new(),
             pos_file,
             memory,
             clock: Clock {
@@ -170,7 +159,7 @@ impl Source {
     /// Gives every file with something to read its turn. True if there is more to read without waiting.
     fn round(&mut self, at_end: bool) -> bool {
         let (mut more, mut blocked) = (false, false);
-        let mut suspicious = false;
+        let mut truncated = false;
         for track in self.tracks.values_mut() {
             let from = From {
                 tag: &track.tag,
@@ -183,15 +172,18 @@ impl Source {
             {
                 let before = generation.position;
                 match self.reader.turn(generation, from) {
-                    Turn::End => suspicious |= generation.position == before,
+                    // An event without new bytes.
+                    Turn::End if generation.position == before => {
+                        truncated |= generation.refresh_size().is_ok_and(|size| size < before);
+                    }
+                    Turn::End => {}
                     Turn::More => more = true,
                     Turn::Blocked => blocked = true,
                 }
             }
         }
-        if suspicious {
-            // An event without new bytes: truncated perhaps.
-            self.look_at_silent();
+        if truncated {
+            self.look_at_all();
         }
         self.set_blocked(blocked);
         if at_end && !more && !blocked {
@@ -325,8 +317,9 @@ impl Source {
         }
         self.clock.last_sweep = SystemTime::now();
         let reader = &mut self.reader;
+        let mut retired = false;
         for track in self.tracks.values_mut() {
-            track.retire(&mut self.known, |generation, tag, path| {
+            retired |= track.retire(&mut self.known, |generation, tag, path| {
                 let room = reader.has_room(tag);
                 if room {
                     reader.flush_rest(generation, From { tag, path });
@@ -344,6 +337,10 @@ impl Source {
             }
         }
         self.tracks.retain(|_, track| !track.is_over());
+        if retired {
+            // It may be asked for under its new name.
+            self.clock.names.get_or_insert(self.clock.names_allowed);
+        }
         self.tell();
     }
 
@@ -351,143 +348,6 @@ impl Source {
         for track in self.tracks.values_mut() {
             look(track, &mut self.known, &mut self.reader, &mut self.troubles);
         }
-    }
-
-    fn look_at_silent(&mut self) {
-        for track in self.tracks.values_mut() {
-            if track.current().is_some_and(|current| {
-                !current.dirty
-                    && current
-                        .refresh_size()
-                        .is_ok_and(|size| size < current.position)
-            }) {
-                look(track, &mut self.known, &mut self.reader, &mut self.troubles);
-            }
-        }
-    }
-
-    /// Expands `path` and begins to read what is new.
-    fn discover(&mut self) {
-        let start = Instant::now();
-        let mut found = self.targets.find(SystemTime::now());
-        if self.watch.set(&found.directories) {
-            // Whatever appeared before the watch was on.
-            found = self.targets.find(SystemTime::now());
-        }
-        let Found { fixed, globbed, .. } = found;
-        for track in self.tracks.values_mut() {
-            track.wanted = fixed.contains(&track.path) || globbed.contains(&track.path);
-        }
-        let new = |path: &&PathBuf| !self.tracks.contains_key(*path);
-        let paths: Vec<PathBuf> = fixed
-            .iter()
-            .chain(globbed.iter().filter(|path| self.is_recent(path)))
-            .filter(new)
-            .cloned()
-            .collect();
-        for path in paths {
-            self.begin(path);
-        }
-        self.fixed = fixed;
-        if std::mem::take(&mut self.memory.starting) {
-            self.resume_vanished(&globbed);
-        }
-        let now = Instant::now();
-        self.clock.refresh = now
-            + self
-                .params
-                .refresh_interval
-                .0
-                .max(Duration::from_millis(10));
-        self.clock.names = None;
-        self.clock.names_allowed = now + (now - start) * DISCOVER_SHARE;
-    }
-
-    /// `limit_recently_modified`: a file that we know is never too old.
-    fn is_recent(&self, path: &Path) -> bool {
-        let Some(limit) = self.params.limit_recently_modified else {
-            return true;
-        };
-        let age = std::fs::metadata(path)
-            .and_then(|meta| meta.modified())
-            .ok()
-            .and_then(|modified| modified.elapsed().ok());
-        age.is_none_or(|age| age <= limit.0)
-            || self.memory.entries.iter().any(|entry| entry.path == path)
-    }
-
-    /// Begins to read the file at `path`, if there is one that nobody reads.
-    fn begin(&mut self, path: PathBuf) {
-        let opened = match open(&path) {
-            Ok(opened) => opened,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return,
-            Err(error) => return trouble(&mut self.troubles, &path, &error),
-        };
-        self.troubles.remove(&path);
-        if self.known.reading.contains(&opened.identity) {
-            return;
-        }
-        let mut track = Track::new(path.clone(), self.tag(&path));
-        let origin = match self.memory.take_inode(&path, opened.identity.inode) {
-            Some(entry) => {
-                if entry.position > opened.size {
-                    warn!(path = %path.display(), position = entry.position, size = opened.size, "file is shorter than its position, reading it from its head");
-                }
-                Origin::Resumed(entry.position)
-            }
-            None => match self.memory.take_path(&path) {
-                Some(entry) => {
-                    self.resume_before(&mut track, entry);
-                    Origin::New
-                }
-                None if self.memory.starting
-                    && self.memory.first_start
-                    && !self.params.read_from_head =>
-                {
-                    Origin::Old
-                }
-                None if self.memory.starting => Origin::New,
-                None => {
-                    track.search_since(self.clock.last_sweep, false);
-                    Origin::New
-                }
-            },
-        };
-        let current = self.known.begin(opened, origin, State::Current);
-        track.add(current);
-        self.tracks.insert(path, track);
-    }
-
-    /// The pos_file names a generation that is no longer at its path: finish it and those that came after it.
-    fn resume_before(&mut self, track: &mut Track, entry: Entry) {
-        if !track.resume_rotated(&mut self.known, &entry) {
-            warn!(path = %entry.path.display(), inode = entry.inode, position = entry.position,
-                "the file that was being read is not there any more; what was unread in it is lost");
-            if let Some(modified) = self.memory.modified {
-                track.search_since(modified, true);
-            }
-        }
-    }
-
-    /// After the first expansion: entries whose path does not exist now may have been rotated away. Entries of a missing
-    /// directory, and of files that cannot be read yet, are kept; the others are dropped, as in Fluentd.
-    fn resume_vanished(&mut self, globbed: &BTreeSet<PathBuf>) {
-        for entry in std::mem::take(&mut self.memory.entries) {
-            let there = entry.path.parent().is_some_and(Path::exists);
-            let wanted = self.fixed.contains(&entry.path) || globbed.contains(&entry.path);
-            if !there || (wanted && self.troubles.contains_key(&entry.path)) {
-                self.memory.entries.push(entry);
-            } else if !entry.path.exists() && self.targets.covers(&entry.path) {
-                let mut track = Track::new(entry.path.clone(), self.tag(&entry.path));
-                if track.resume_rotated(&mut self.known, &entry) {
-                    self.tracks.insert(entry.path, track);
-                }
-            }
-        }
-    }
-
-    fn tag(&self, path: &Path) -> Tag {
-        Tag::new(&tag_for(&self.params.tag, &path.to_string_lossy()))
     }
 
     fn write_positions(&mut self) -> anyhow::Result<()> {
@@ -501,13 +361,21 @@ impl Source {
             .values()
             .filter_map(|track| track.entry(ledger))
             .collect();
-        entries.extend(
-            self.memory
-                .entries
-                .iter()
-                .filter(|entry| !self.tracks.contains_key(&entry.path))
-                .cloned(),
-        );
+        let untracked = |path: &PathBuf| !self.tracks.contains_key(path);
+        for (path, identity) in self.aliases.iter().filter(|(path, _)| untracked(path)) {
+            let mut generations = self.tracks.values().flat_map(|track| &track.generations);
+            let read = match generations.find(|reading| reading.identity == *identity) {
+                Some(reading) => ledger.committed(reading.account),
+                None => self.known.retired(*identity),
+            };
+            entries.extend(read.map(|position| Entry {
+                path: path.clone(),
+                position,
+                inode: identity.inode,
+            }));
+        }
+        let kept = |entry: &&Entry| untracked(&entry.path);
+        entries.extend(self.memory.entries.iter().filter(kept).cloned());
         pos_file.replace(&entries).map_err(|error| {
             // Not written, so still to be written.
             ledger.mark_moved();
@@ -531,25 +399,6 @@ impl Source {
         progress
             .unsafe_bytes
             .store(self.known.ledger.unsafe_bytes(), Ordering::Relaxed);
-    }
-}
-
-impl Memory {
-    /// The position of this inode, if it was known in the directory of `path` under any name.
-    fn take_inode(&mut self, path: &Path, inode: u64) -> Option<Entry> {
-        let same = |entry: &Entry| entry.inode == inode && entry.path.parent() == path.parent();
-        let at = self
-            .entries
-            .iter()
-            .position(|entry| same(entry) && entry.path == path);
-        at.or_else(|| self.entries.iter().position(same))
-            .map(|at| self.entries.remove(at))
-    }
-
-    /// What was read at this path last.
-    fn take_path(&mut self, path: &Path) -> Option<Entry> {
-        let at = self.entries.iter().rposition(|entry| entry.path == path)?;
-        Some(self.entries.remove(at))
     }
 }
 
@@ -601,7 +450,11 @@ fn look(
 }
 
 /// Says once per change what is wrong with a path; it is tried again at every look.
-fn trouble(troubles: &mut HashMap<PathBuf, String>, path: &Path, error: &std::io::Error) {
+pub(super) fn trouble(
+    troubles: &mut HashMap<PathBuf, String>,
+    path: &Path,
+    error: &std::io::Error,
+) {
     let reason = error.to_string();
     if troubles.get(path) != Some(&reason) {
         warn!(path = %path.display(), reason, "cannot read, skipped until that changes");

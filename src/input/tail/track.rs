@@ -321,13 +321,15 @@ impl Track {
     }
 
     /// Gives up rotated generations that were read to their end and are safe, when `rotate_wait` has passed. What has an
-    /// unfinished line or a held text left then is given to `flush`, which tells whether it could be emitted.
+    /// unfinished line or a held text left then is given to `flush`, which tells whether it could be emitted. True if any
+    /// was given up.
     pub fn retire(
         &mut self,
         known: &mut Known,
         mut flush: impl FnMut(&mut Generation, &Tag, &Path) -> bool,
-    ) {
+    ) -> bool {
         let (tag, path) = (&self.tag, self.path.as_path());
+        let before = self.generations.len();
         let mut unfinished = None;
         self.generations.retain_mut(|generation| {
             let State::Rotated { since } = generation.state else {
@@ -356,6 +358,7 @@ impl Track {
             false
         });
         self.unfinished = self.unfinished.take().or(unfinished);
+        self.generations.len() < before
     }
 
     /// What the pos_file says about this path: the oldest generation that is not finished, or the youngest.
