@@ -5,13 +5,19 @@
 
 use std::fmt;
 use std::future::Future;
+use std::io::{self, Write};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::buffer::Chunk;
+use crate::config::{Element, Result};
 use crate::stop::Stop;
 
+mod file;
+mod format_shim;
 pub mod forward;
+mod null;
+mod stdout;
 
 /// A future that an output returns: boxed, because outputs are chosen at run time. Once per chunk, not per line.
 pub type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -87,4 +93,215 @@ pub struct NodeStatus {
     pub sent_chunks: u64,
     /// Chunks that it has acknowledged.
     pub acked_chunks: u64,
+}
+
+/// What outputs share with the rest of the agent.
+#[derive(Clone, Default)]
+pub struct OutputContext {
+    /// Where out_stdout prints.
+    pub log: LogStream,
+}
+
+/// The stream that the agent logs to: standard output, or the file of `-o`.
+#[derive(Clone)]
+pub struct LogStream(Arc<Mutex<dyn Write + Send>>);
+
+impl LogStream {
+    /// A stream that several outputs print to, each chunk in one piece.
+    pub fn new(sink: Arc<Mutex<dyn Write + Send>>) -> LogStream {
+        LogStream(sink)
+    }
+
+    fn print(&self, lines: &[u8]) -> io::Result<()> {
+        let mut sink = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        sink.write_all(lines)?;
+        sink.flush()
+    }
+}
+
+impl Default for LogStream {
+    fn default() -> LogStream {
+        LogStream::new(Arc::new(Mutex::new(io::stdout())))
+    }
+}
+
+/// A configured output.
+pub struct Configured {
+    /// `forward`, `file`, …
+    pub plugin_type: &'static str,
+    /// The output.
+    pub output: Arc<dyn Output>,
+    /// Whether Fluentd does not buffer it: without a `<buffer>` its chunks are flushed at once.
+    pub unbuffered: bool,
+}
+
+impl Configured {
+    fn buffered(plugin_type: &'static str, output: impl Output + 'static) -> Configured {
+        Configured {
+            plugin_type,
+            output: Arc::new(output),
+            unbuffered: false,
+        }
+    }
+
+    fn unbuffered(plugin_type: &'static str, output: impl Output + 'static) -> Configured {
+        Configured {
+            unbuffered: true,
+            ..Configured::buffered(plugin_type, output)
+        }
+    }
+}
+
+type Configure = fn(&Element, &OutputContext) -> Result<Configured>;
+
+const OUTPUTS: &[(&str, Configure)] = &[
+    ("forward", |section, _| {
+        let forward = forward::configure(section)?;
+        Ok(Configured::buffered("forward", forward))
+    }),
+    ("file", file::configure),
+    ("stdout", stdout::configure),
+    ("null", null::configure),
+];
+
+/// Outputs that Fluentd users may expect and that are not there.
+const EXPECTED: &[&str] = &[
+    "s3",
+    "elasticsearch",
+    "elasticsearch_dynamic",
+    "opensearch",
+    "rewrite_tag_filter",
+    "tdlog",
+    "record_reformer",
+    "mongo",
+    "gelf",
+    "newrelic",
+    "forest",
+    "kafka",
+    "kafka2",
+    "kafka_buffered",
+    "cloudwatch_logs",
+    "kinesis_firehose",
+    "kinesis_streams",
+    "influxdb",
+    "http",
+    "secure_forward",
+    "webhdfs",
+    "bigquery",
+    "loki",
+    "datadog",
+    "prometheus",
+    "roundrobin",
+    "exec",
+    "exec_filter",
+    "secondary_file",
+    "buffer",
+];
+
+/// Reads a `<match>`, `<store>` or `<secondary>` section. Touches nothing outside.
+pub fn configure(section: &Element, context: &OutputContext) -> Result<Configured> {
+    let plugin_type = section.plugin_type()?;
+    if let Some((_, configure)) = OUTPUTS.iter().find(|(name, _)| *name == plugin_type) {
+        return configure(section, context);
+    }
+    // copy and relabel are wiring, not destinations, but whoever mistypes them wants to hear of them.
+    let wiring = ["copy", "relabel"];
+    let outputs = OUTPUTS.iter().map(|(name, _)| *name);
+    let known: Vec<&str> = outputs.chain(wiring).collect();
+    let known_list = known.join(", ");
+    let message = if EXPECTED.contains(&plugin_type) {
+        format!("output plugin '{plugin_type}' is not supported yet (supported: {known_list})")
+    } else {
+        format!("unknown output plugin '{plugin_type}' (known: {known_list})")
+    };
+    let error = section
+        .error_at("@type", message)
+        .suggest(plugin_type, known);
+    Err(error.into())
+}
+
+/// For outputs that could inject and do not yet.
+fn refuse_inject(section: &Element) -> Result<()> {
+    match section.section("inject")? {
+        Some(inject) => Err(inject.error("<inject> is not supported yet").into()),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod testing {
+    use std::time::{Instant, SystemTime};
+
+    use super::*;
+    use crate::buffer::ChunkKey;
+    use crate::event::{Entries, EventStream, EventTime, Receipt, Tag};
+
+    /// A section as the configuration parser would give it.
+    pub fn section(name: &str, params: &[(&str, &str)], children: Vec<Element>) -> Element {
+        let nothing = Element::default();
+        let mut element = Element::synthetic(&nothing, name, None);
+        for (key, value) in params {
+            element.set_param(key, value, &nothing, key);
+        }
+        let with = |element: Element, child| element.with_section(child);
+        children.into_iter().fold(element, with)
+    }
+
+    /// A chunk of one segment per event: second and message.
+    pub fn chunk(tag: &str, events: &[(u32, &str)]) -> Chunk {
+        let tag = Tag::new(tag);
+        let key = ChunkKey { tag: tag.clone() };
+        let mut chunk = Chunk::new(key, Instant::now(), SystemTime::now());
+        for (sec, message) in events {
+            let mut batch = Entries::default();
+            let mut record = batch.begin(EventTime { sec: *sec, nsec: 0 });
+            record.bin("message", message.as_bytes());
+            record.finish();
+            let (entries, count) = batch.freeze();
+            chunk.append(EventStream {
+                tag: tag.clone(),
+                entries,
+                count,
+                receipt: Receipt::none(),
+            });
+        }
+        chunk
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::testing::{chunk, section};
+    use super::*;
+
+    fn refusal(plugin_type: &str) -> String {
+        let section = section("match", &[("@type", plugin_type)], vec![]);
+        let error = configure(&section, &OutputContext::default()).err();
+        error.expect("unknown").to_string()
+    }
+
+    #[test]
+    fn unknown_outputs_are_named_with_what_is_known() {
+        let message = refusal("forwrad");
+        assert!(
+            message.contains("unknown output plugin 'forwrad'"),
+            "{message}"
+        );
+        assert!(
+            message.contains("forward, file, stdout, null, copy, relabel"),
+            "{message}"
+        );
+        assert!(refusal("elasticsearch").contains("not supported yet"));
+    }
+
+    #[tokio::test]
+    async fn null_takes_everything() {
+        let section = section("match", &[("@type", "null")], vec![]);
+        let null = configure(&section, &OutputContext::default()).expect("valid");
+        null.output
+            .write(&chunk("a", &[(1, "x")]))
+            .await
+            .expect("taken");
+        assert_eq!((null.plugin_type, null.unbuffered), ("null", true));
+    }
 }
