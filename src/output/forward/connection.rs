@@ -52,6 +52,9 @@ pub enum Failure {
     /// Another chunk's ack.
     #[error("ack in response and chunk id in sent data are different: ack={0}")]
     Different(String),
+    /// The server speaks before it is asked.
+    #[error("the server asks for a handshake: it has <security>, this output has none")]
+    WantsHandshake,
     /// Anything else.
     #[error("the answer is not an ack: answer={0}")]
     Garbage(String),
@@ -413,7 +416,7 @@ async fn read_ack(
         match read_more(stream, &mut bytes, read_length).await {
             Ok(1..) => {}
             Err(error) if error.kind() == ErrorKind::InvalidData => {
-                return Err(Failure::Garbage(preview(&bytes)));
+                return Err(garbage(&bytes));
             }
             Ok(0) | Err(_) => return Err(Failure::Closed),
         }
@@ -421,7 +424,7 @@ async fn read_ack(
             Answer::Incomplete => {}
             Answer::Acknowledged(len) => return Ok(len == bytes.len()),
             Answer::Different(ack) => return Err(Failure::Different(ack)),
-            Answer::Garbage => return Err(Failure::Garbage(preview(&bytes))),
+            Answer::Garbage => return Err(garbage(&bytes)),
         }
     }
 }
@@ -448,16 +451,18 @@ fn look_alive(stream: &TcpStream) -> Result<(), Failure> {
     let mut byte = [MaybeUninit::uninit()];
     match SockRef::from(stream).peek(&mut byte) {
         Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(()),
-        Ok(1..) => Err(Failure::Garbage(
-            "the server speaks first: it has <security>, or is no forward server".into(),
-        )),
+        Ok(1..) => Err(Failure::WantsHandshake),
         Ok(0) | Err(_) => Err(Failure::Closed),
     }
 }
 
-/// The first bytes of an answer, for a log line.
-fn preview(bytes: &[u8]) -> String {
-    bytes[..bytes.len().min(32)].escape_ascii().to_string()
+/// What the first bytes of a wrong answer tell.
+fn garbage(bytes: &[u8]) -> Failure {
+    if bytes.starts_with(b"\x92\xa4HELO") {
+        return Failure::WantsHandshake;
+    }
+    let first = &bytes[..bytes.len().min(32)];
+    Failure::Garbage(first.escape_ascii().to_string())
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

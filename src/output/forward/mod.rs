@@ -206,8 +206,11 @@ impl Forward {
         if self.heartbeat == HeartbeatType::Udp {
             return server.ping(&self.settings, limit).await;
         }
-        // With <security> the heartbeat shakes hands, which may take longer than connecting.
-        let limit = limit.max(self.settings.connect_timeout);
+        // With <security> the heartbeat shakes hands, which takes as long as connecting may.
+        let limit = match server.credentials {
+            Some(_) => limit.max(self.settings.connect_timeout),
+            None => limit,
+        };
         tokio::time::timeout(limit, server.greet(&self.settings, &self.hurry))
             .await
             .unwrap_or(Err(Failure::NoResponse))

@@ -357,3 +357,7 @@ fn check_servers(
         section.warn("all servers have weight 0, which means never used: no chunk can be sent");
     }
 }
+
+#[cfg(test)]
+#[path = "params_tests.rs"]
+mod tests;

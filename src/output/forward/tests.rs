@@ -1,6 +1,7 @@
 //! Against small servers on loopback that ack, lie, hang up, stay silent or talk nonsense.
 
 use std::net::SocketAddr;
+use std::sync::atomic::AtomicUsize;
 use std::time::SystemTime;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -36,6 +37,7 @@ enum Seen {
 struct Peer {
     address: SocketAddr,
     seen: mpsc::UnboundedReceiver<Seen>,
+    accepted: Arc<AtomicUsize>,
     _tasks: JoinSet<()>,
 }
 
@@ -48,16 +50,20 @@ impl Peer {
         let listener = TcpListener::bind(address).await.expect("binds");
         let address = listener.local_addr().expect("bound");
         let (tell, seen) = mpsc::unbounded_channel();
+        let accepted = Arc::new(AtomicUsize::new(0));
+        let count = accepted.clone();
         let mut tasks = JoinSet::new();
         tasks.spawn(async move {
             let mut connections = JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
+                count.fetch_add(1, Ordering::Relaxed);
                 connections.spawn(serve(stream, manner, tell.clone()));
             }
         });
         Peer {
             address,
             seen,
+            accepted,
             _tasks: tasks,
         }
     }
@@ -404,24 +410,34 @@ async fn dropping_a_write_closes_its_connection() {
 
 #[tokio::test]
 async fn kept_connections_are_used_again_and_a_stale_one_judges_nobody() {
-    for (manner, connections) in [(Manner::Acks, 0), (Manner::AcksOncePerConnection, 0)] {
-        let mut peer = Peer::start(manner).await;
+    for (keepalive, manner, connections) in [
+        (true, Manner::Acks, 1),
+        (true, Manner::AcksOncePerConnection, 4),
+        (false, Manner::Acks, 4),
+    ] {
+        let peer = Peer::start(manner).await;
         let params = Params {
-            keepalive: true,
+            keepalive,
             ..params()
         };
         let forward = Forward::new(&params, vec![server(peer.address)], None);
-        let mut closed = 0;
         for _ in 0..4 {
             delivered(&forward).await;
-            while let Ok(seen) = peer.seen.try_recv() {
-                closed += usize::from(seen == Seen::Closed);
-            }
         }
-        assert_eq!(closed, connections, "{manner:?}");
+        let accepted = peer.accepted.load(Ordering::Relaxed);
+        assert_eq!(accepted, connections, "{manner:?}");
         assert_eq!(forward.nodes()[0].acked_chunks, 4);
         assert!(forward.nodes()[0].available);
     }
+}
+
+#[tokio::test]
+async fn a_server_that_asks_for_a_handshake_is_named_as_such() {
+    let (address, _tasks) = guarded("sekret").await;
+    let forward = Forward::new(&params(), vec![server(address)], None);
+    let error = forward.write(&chunk()).await.expect_err("no ack comes");
+    let error = error.to_string();
+    assert!(error.contains("it has <security>"), "{error}");
 }
 
 #[tokio::test]
