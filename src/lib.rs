@@ -33,6 +33,7 @@ pub mod args;
 pub mod aws;
 pub mod buffer;
 pub mod config;
+#[cfg_attr(not(feature = "aws"), path = "drain/absent.rs")]
 pub mod drain;
 pub mod event;
 pub mod filter;

@@ -3,6 +3,9 @@
 //! `write` tries once, and `Ok` means that the chunk is safe in the sense of the output (acknowledged, synced, stored). The only
 //! retry is in `flush`.
 
+#[cfg(feature = "aws")]
+pub mod s3;
+
 use std::fmt;
 use std::future::Future;
 use std::io::{self, Write};

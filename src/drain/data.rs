@@ -1,0 +1,293 @@
+//! Makes the data safe: inputs to their end, forward as long as it moves, and the spill for what no server takes.
+//!
+//! Nothing sleeps in the way: the stage ends with the last acknowledgement or the last stored chunk. What is left when its time is
+//! over is the [`Residue`].
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+use tokio::task::JoinSet;
+use tokio::time::MissedTickBehavior;
+
+use super::budget::{Budget, Progress};
+use super::drainable::{Drainable, OutputBacklog, Taken};
+use super::params::Spill;
+use super::Drain;
+use crate::output::WriteError;
+
+/// How often progress is measured while nothing else happens.
+const LOOK: Duration = Duration::from_millis(100);
+/// Chunks that are stored at the same time.
+const PARALLEL: usize = 4;
+/// Before all data must be safe, what hangs in flight is fetched back this early.
+const FETCH: Duration = Duration::from_secs(5);
+/// The longest pause after the spill refused.
+const PAUSE_MAX: Duration = Duration::from_secs(30);
+
+/// What is not safe.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Residue {
+    /// Chunks in buffers.
+    pub chunks: usize,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Their events.
+    pub records: u64,
+    /// Bytes that no input has read.
+    pub behind_bytes: u64,
+    /// Where: one line each, for the operator.
+    pub places: Vec<String>,
+}
+
+impl Residue {
+    /// Whether everything is safe.
+    pub fn is_empty(&self) -> bool {
+        self.chunks == 0 && self.bytes == 0 && self.behind_bytes == 0
+    }
+
+    fn of<A: Drainable>(agent: &A) -> Residue {
+        let behind_bytes = agent.ledger().behind_bytes;
+        let mut residue = Residue { behind_bytes, ..Residue::default() };
+        for output in agent.backlog().iter().filter(|output| output.chunks > 0) {
+            residue.chunks += output.chunks;
+            residue.bytes += output.bytes;
+            residue.records += output.records;
+            residue.places.push(format!(
+                "output {}: {} chunks, {} bytes, {} records in its buffer",
+                output.id, output.chunks, output.bytes, output.records
+            ));
+        }
+        if behind_bytes > 0 {
+            residue.places.push(format!("{behind_bytes} bytes of tailed files are unread"));
+        }
+        residue
+    }
+}
+
+/// What the spill stored.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Spilled {
+    /// Chunks.
+    pub chunks: usize,
+    /// Bytes of entries.
+    pub bytes: u64,
+    /// Events.
+    pub records: u64,
+    /// What the last refusal said.
+    pub last_error: Option<String>,
+}
+
+/// Who may have an output's chunks now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// The output's own servers.
+    Forward,
+    /// Both, on different chunks.
+    Both,
+    /// The spill: what is in flight is fetched back.
+    Spill,
+}
+
+/// Decides for one output. Pure.
+pub fn side(stalled: bool, budget: &Budget, now: Instant) -> Side {
+    if stalled || now + FETCH >= budget.spill {
+        Side::Spill
+    } else if now >= budget.flush {
+        Side::Both
+    } else {
+        Side::Forward
+    }
+}
+
+/// Runs the stage.
+pub(super) async fn make_safe<A: Drainable>(drain: &Drain<'_, A>) -> (Residue, Spilled) {
+    let agent = drain.agent;
+    let done = async {
+        if !drain.plan.params.dry_run {
+            agent.read_to_end();
+            agent.inputs_finished().await;
+            tracing::info!(stage = "flush", elapsed = drain.elapsed(), "flush: inputs have read to the end of their files");
+        }
+        agent.emptied().await;
+    };
+    tokio::pin!(done);
+    let mut mover = Mover::new(drain.plan.spill.as_ref());
+    let mut look = tokio::time::interval(LOOK);
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            biased;
+            () = &mut done => return (Residue::of(agent), mover.spilled),
+            Some(stored) = mover.uploads.join_next(), if !mover.uploads.is_empty() => {
+                mover.stored(drain, stored.unwrap_or_else(|_| Upload::Failed("the upload was cancelled".to_owned())));
+                mover.feed(drain);
+            }
+            _ = look.tick() => {
+                if mover.look(drain) >= drain.budget(0, None).spill {
+                    break;
+                }
+                mover.feed(drain);
+            }
+        }
+    }
+    tracing::warn!(stage = "flush", elapsed = drain.elapsed(), "flush: the time for the data is over");
+    // Uploads in progress are cut: their chunks go back to their queues and count as not safe.
+    mover.uploads.shutdown().await;
+    (Residue::of(agent), mover.spilled)
+}
+
+enum Upload {
+    Stored { bytes: u64, records: u64, took: Duration },
+    Failed(String),
+}
+
+struct Watched {
+    progress: Progress,
+    side: Side,
+}
+
+/// Moves chunks to the spill.
+struct Mover<'a> {
+    spill: Option<&'a Spill>,
+    outputs: HashMap<String, Watched>,
+    uploads: JoinSet<Upload>,
+    spilled: Spilled,
+    busy: Duration,
+    failures: u32,
+    paused_until: Option<Instant>,
+}
+
+impl<'a> Mover<'a> {
+    fn new(spill: Option<&'a Spill>) -> Mover<'a> {
+        Mover {
+            spill,
+            outputs: HashMap::new(),
+            uploads: JoinSet::new(),
+            spilled: Spilled::default(),
+            busy: Duration::ZERO,
+            failures: 0,
+            paused_until: None,
+        }
+    }
+
+    /// Measures every output and decides who has its chunks. Gives the time that it looked.
+    fn look<A: Drainable>(&mut self, drain: &Drain<'_, A>) -> Instant {
+        let now = Instant::now();
+        if self.spill.is_none() {
+            return now;
+        }
+        let backlog = drain.agent.backlog();
+        let left = backlog.iter().map(|output| output.bytes).sum::<u64>() + drain.agent.ledger().behind_bytes;
+        let budget = drain.budget(left, self.rate());
+        let refused = self.paused_until.is_some_and(|until| now < until);
+        for output in &backlog {
+            let watched = self.outputs.entry(output.id.clone()).or_insert_with(|| Watched {
+                progress: Progress::new(output.moved, now),
+                side: Side::Forward,
+            });
+            watched.progress.observe(output.moved, output.bytes, now);
+            let side = match refused {
+                true => Side::Forward,
+                false => side(watched.progress.stalled(now), &budget, now),
+            };
+            // An output that went to the spill stays there: its servers had their chance, and its counter no longer moves.
+            if side != watched.side && (watched.side != Side::Spill || refused) {
+                turn(drain, output, watched.side, side);
+                watched.side = side;
+            }
+        }
+        now
+    }
+
+    /// Starts uploads while there is room and something to take.
+    fn feed<A: Drainable>(&mut self, drain: &Drain<'_, A>) {
+        let Some(spill) = self.spill else { return };
+        if self.paused_until.is_some_and(|until| Instant::now() < until) {
+            return;
+        }
+        let ids: Vec<&String> =
+            self.outputs.iter().filter(|(_, watched)| watched.side != Side::Forward).map(|(id, _)| id).collect();
+        for id in ids {
+            while self.uploads.len() < PARALLEL {
+                let Some(taken) = drain.agent.take(id) else { break };
+                let output = spill.output.clone();
+                self.uploads.spawn(async move {
+                    let began = Instant::now();
+                    let (bytes, records) = (taken.chunk().len() as u64, taken.chunk().records() as u64);
+                    match output.write(taken.chunk()).await {
+                        Ok(()) => {
+                            taken.purge();
+                            Upload::Stored { bytes, records, took: began.elapsed() }
+                        }
+                        Err(WriteError::Retry(error) | WriteError::Unrecoverable(error)) => Upload::Failed(format!("{error:#}")),
+                    }
+                });
+            }
+        }
+    }
+
+    fn stored<A: Drainable>(&mut self, drain: &Drain<'_, A>, upload: Upload) {
+        match upload {
+            Upload::Stored { bytes, records, took } => {
+                if self.spilled.chunks == 0 {
+                    tracing::info!(stage = "spill", elapsed = drain.elapsed(), bytes, "spill: stored the first chunk");
+                }
+                self.spilled.chunks += 1;
+                self.spilled.bytes += bytes;
+                self.spilled.records += records;
+                self.busy += took;
+                self.failures = 0;
+                self.paused_until = None;
+            }
+            Upload::Failed(error) => {
+                self.failures += 1;
+                let pause = Duration::from_secs(1 << self.failures.min(6)).min(PAUSE_MAX);
+                self.paused_until = Some(Instant::now() + pause);
+                let residue = Residue::of(drain.agent);
+                tracing::error!(
+                    stage = "spill", elapsed = drain.elapsed(), error, bytes = residue.bytes, behind_bytes = residue.behind_bytes,
+                    pause = pause.as_secs(), "spill refused: its chunks stay in their buffers, the servers get another chance meanwhile"
+                );
+                self.spilled.last_error = Some(error);
+            }
+        }
+    }
+
+    /// Bytes a second that the spill stores, over all that run at once.
+    fn rate(&self) -> Option<f64> {
+        let seconds = self.busy.as_secs_f64() / PARALLEL as f64;
+        (self.spilled.bytes > 0 && seconds > 0.0).then(|| self.spilled.bytes as f64 / seconds)
+    }
+}
+
+fn turn<A: Drainable>(drain: &Drain<'_, A>, output: &OutputBacklog, from: Side, to: Side) {
+    let (elapsed, id) = (drain.elapsed(), output.id.as_str());
+    match to {
+        Side::Spill => {
+            tracing::warn!(stage = "spill", elapsed, output = id, bytes = output.bytes, "spill: no server takes the data in time, storing it");
+            drain.agent.pause_flush(id);
+        }
+        Side::Both => tracing::warn!(stage = "spill", elapsed, output = id, bytes = output.bytes, "spill: time is short, storing beside the flush"),
+        Side::Forward => {}
+    }
+    if from == Side::Spill {
+        drain.agent.resume_flush(id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn forward_has_the_chunks_while_it_moves_and_time_allows() {
+        let now = Instant::now();
+        let at = |seconds| now + Duration::from_secs(seconds);
+        let budget = Budget { quiet: at(10), flush: at(60), spill: at(90), post: at(100), deadline: at(110) };
+        assert_eq!(side(false, &budget, now), Side::Forward);
+        assert_eq!(side(true, &budget, now), Side::Spill);
+        assert_eq!(side(false, &budget, at(60)), Side::Both);
+        assert_eq!(side(false, &budget, at(85)), Side::Spill);
+    }
+}

@@ -1,0 +1,36 @@
+use super::*;
+use crate::buffer::ChunkKey;
+use crate::event::Tag;
+use proptest::prelude::*;
+use std::time::{Duration, Instant, UNIX_EPOCH};
+
+#[test]
+fn tags_become_one_folder_each() {
+    assert_eq!(percent_encode("app.access"), "app.access");
+    assert_eq!(percent_encode("a/b c"), "a%2Fb%20c");
+    assert_eq!(percent_encode(".."), "%2E%2E");
+    assert_eq!(percent_encode("ログ"), "%E3%83%AD%E3%82%B0");
+}
+
+#[test]
+fn keys_have_no_empty_folders() {
+    assert_eq!(join("", "x"), "x");
+    assert_eq!(join("/a/b/", "x"), "a/b/x");
+}
+
+#[test]
+fn a_chunk_has_the_same_time_at_every_try() {
+    let clock = UNIX_EPOCH + Duration::from_secs(1_772_356_542);
+    let chunk = Chunk::new(ChunkKey { tag: Tag::new("app") }, Instant::now(), clock);
+    assert_eq!(born(chunk.id()).to_string(), "2026-03-01T09:15:42Z");
+    let path = expand_time("logs/%Y/%m/%d/%H/%q", born(chunk.id()));
+    assert_eq!(path, "logs/2026/03/01/09/%q");
+    assert_eq!(compact(clock), "20260301T091542Z");
+}
+
+proptest! {
+    #[test]
+    fn different_tags_never_share_a_folder(a in ".{0,12}", b in ".{0,12}") {
+        prop_assert_eq!(a == b, percent_encode(&a) == percent_encode(&b));
+    }
+}
