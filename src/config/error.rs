@@ -234,3 +234,7 @@ impl fmt::Display for ConfigErrors {
 }
 
 impl std::error::Error for ConfigErrors {}
+
+#[cfg(test)]
+#[path = "error_tests.rs"]
+mod tests;

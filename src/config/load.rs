@@ -259,3 +259,7 @@ fn percent_decoded(text: &str) -> String {
     }
     String::from_utf8(bytes).unwrap_or_else(|_| text.to_owned())
 }
+
+#[cfg(test)]
+#[path = "load_tests.rs"]
+mod tests;

@@ -15,6 +15,7 @@ use serde::de::{
 use serde::forward_to_deserialize_any;
 
 use super::element::{Element, Param, Value};
+use super::error::nearest;
 use super::{ConfigError, ConfigErrors, Result, convert};
 
 /// Reads the parameters of a section into `T`, or says everything that is wrong with them.
@@ -62,7 +63,14 @@ fn missing(element: &Element, key: &str) -> ConfigError {
         Some(Value::Default) => {
             element.error_at(key, format!("'{key}' doesn't have default value"))
         }
-        _ => element.error(format!("'{key}' parameter is required")),
+        _ => {
+            let error = element.error(format!("'{key}' parameter is required"));
+            let strangers = element.all_params().iter().filter(|param| !param.is_used());
+            match nearest(key, strangers.map(|param| param.key.as_str())) {
+                Some(name) => error.help(format!("'{name}' stands here: did you mean '{key}'?")),
+                None => error,
+            }
+        }
     }
 }
 
@@ -420,3 +428,7 @@ impl<'de> Deserializer<'de> for TextDeserializer<'_> {
         ignored_any
     }
 }
+
+#[cfg(test)]
+#[path = "params_tests.rs"]
+mod tests;

@@ -505,3 +505,7 @@ fn refuse(node: &Node<'_>, message: impl Into<String>) -> Step {
         message: message.into(),
     }))
 }
+
+#[cfg(test)]
+#[path = "ruby_tests.rs"]
+mod tests;

@@ -108,11 +108,7 @@ fn note_unused(element: &Element, param: &Param, found: &mut Vec<ConfigError>) {
         error = error.at(place.clone());
     }
     let known = element.known();
-    let free = known
-        .iter()
-        .map(String::as_str)
-        .filter(|name| !element.has(name));
-    found.push(error.suggest(&param.key, free));
+    found.push(error.suggest(&param.key, known.iter().map(String::as_str)));
 }
 
 fn dump_body(element: &Element, depth: usize, text: &mut String) {
