@@ -112,6 +112,7 @@ text:2: in <server>: shared_key: is too short. Got: xxxxxx
         "\"password\" \"hunter2\" hunter3",
         "tls_private_key_passphrase [hunter2",
         "password \"hunter2\nhunter3\" hunter4",
+        "password \"\\q\nhunter2 'x",
     ] {
         let shown = rendered(broken);
         assert!(!shown.contains("hunter"), "{broken}: {shown}");

@@ -12,6 +12,7 @@ mod load;
 mod params;
 mod parser;
 mod ruby;
+mod ruby_value;
 mod secret;
 mod source;
 pub mod system;
@@ -27,3 +28,8 @@ pub use tree::Config;
 
 /// The result of every step that reads configuration: all the errors of the step, not the first.
 pub type Result<T, E = ConfigErrors> = std::result::Result<T, E>;
+
+#[cfg(test)]
+mod shapes;
+#[cfg(test)]
+mod shapes_tests;

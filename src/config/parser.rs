@@ -213,10 +213,11 @@ impl<'r> Parser<'r> {
         }
         let read = self.cursor.value(&self.reader.world);
         if secret::is_secret(key) {
-            let end = match &read {
-                Ok(_) | Err(Fault::Line(_)) => self.cursor.at,
-                Err(Fault::Rest(_)) => self.cursor.source.text().len(),
-            };
+            // With an error inside nobody knows where the secret ends; what stands behind its end may be a part of it.
+            let text = self.cursor.source.text();
+            let line_end = text[self.cursor.at..].find(is_break);
+            let end = line_end.map_or(text.len(), |length| self.cursor.at + length);
+            let end = if read.is_ok() { end } else { text.len() };
             self.cursor.source.hide(start..end);
         }
         read

@@ -7,6 +7,8 @@ use std::ops::Range;
 
 use ruby_prism::{CallNode, Node, NodeList, StatementsNode};
 
+use super::ruby_value::{Ruby, binary, unary, whole};
+
 /// The forms that are evaluated, as error messages list them.
 pub(crate) const SUPPORTED: &str = "supported are ENV['X'], ENV.fetch('X', 'default'), ||, &&, !, ==, !=, a ? b : c, if/else, strings with \
 #{…} and +, numbers and arithmetic, nil?, empty?, to_s, to_i, to_f, strip, chomp, downcase, upcase, hostname, Socket.gethostname, worker_id, \
@@ -92,76 +94,6 @@ pub(crate) fn evaluate(code: &str, world: &World) -> Result<Evaluated, Refusal> 
         outcome,
         foreign: evaluator.foreign,
     })
-}
-
-#[derive(Clone, Debug, PartialEq)]
-enum Ruby {
-    Nil,
-    Bool(bool),
-    Integer(i64),
-    Float(f64),
-    Text(String),
-}
-
-impl Ruby {
-    fn is_true(&self) -> bool {
-        !matches!(self, Ruby::Nil | Ruby::Bool(false))
-    }
-
-    /// Ruby's `to_s`.
-    fn to_text(&self) -> String {
-        match self {
-            Ruby::Nil => String::new(),
-            Ruby::Bool(value) => value.to_string(),
-            Ruby::Integer(value) => value.to_string(),
-            Ruby::Float(value) => float_text(*value),
-            Ruby::Text(text) => text.clone(),
-        }
-    }
-
-    fn class(&self) -> &'static str {
-        match self {
-            Ruby::Nil => "nil",
-            Ruby::Bool(true) => "true",
-            Ruby::Bool(false) => "false",
-            Ruby::Integer(_) => "an Integer",
-            Ruby::Float(_) => "a Float",
-            Ruby::Text(_) => "a String",
-        }
-    }
-
-    fn as_float(&self) -> Option<f64> {
-        match self {
-            Ruby::Integer(value) => Some(*value as f64),
-            Ruby::Float(value) => Some(*value),
-            _ => None,
-        }
-    }
-}
-
-/// A float as Ruby prints it: always with a point, with an exponent from 1e16 up and below 1e-4.
-fn float_text(value: f64) -> String {
-    let plain = value == 0.0 || (1e-4..1e16).contains(&value.abs());
-    let text = if plain || !value.is_finite() {
-        value.to_string()
-    } else {
-        format!("{value:e}")
-    };
-    match text.split_once('e') {
-        Some((number, exponent)) => {
-            let number = if number.contains('.') {
-                number.to_owned()
-            } else {
-                format!("{number}.0")
-            };
-            match exponent.strip_prefix('-') {
-                Some(digits) => format!("{number}e-{digits:0>2}"),
-                None => format!("{number}e+{exponent:0>2}"),
-            }
-        }
-        None if plain && !text.contains('.') => format!("{text}.0"),
-        None => text,
-    }
 }
 
 /// Why evaluation ends before its value.
@@ -298,10 +230,10 @@ impl Evaluator<'_> {
             return Ok(Ruby::Nil);
         }
         match arguments.as_slice() {
-            [] => unary(node, &receiver, &name),
+            [] => unary(&receiver, &name).or_else(|message| refuse(node, message)),
             [argument] => {
                 let argument = self.value(argument)?;
-                binary(node, &receiver, &name, &argument)
+                binary(&receiver, &name, &argument).or_else(|message| refuse(node, message))
             }
             _ => refuse(node, "this embedded Ruby is not supported"),
         }
@@ -372,106 +304,11 @@ impl Evaluator<'_> {
     }
 }
 
-/// A method without arguments.
-fn unary(node: &Node<'_>, value: &Ruby, name: &str) -> Step {
-    let text = value.to_text();
-    match (name, value) {
-        ("!", _) => Ok(Ruby::Bool(!value.is_true())),
-        ("nil?", _) => Ok(Ruby::Bool(*value == Ruby::Nil)),
-        ("to_s", _) => Ok(Ruby::Text(text)),
-        ("to_i", Ruby::Nil) => Ok(Ruby::Integer(0)),
-        ("to_i", Ruby::Integer(_)) | ("to_f", Ruby::Float(_)) => Ok(value.clone()),
-        ("to_i", Ruby::Float(float)) => Ok(Ruby::Integer(*float as i64)),
-        ("to_i", Ruby::Text(_)) => {
-            let read = super::convert::integer(text.trim_start()).map_or(0, |read| read.value);
-            number(node, i64::try_from(read).ok())
-        }
-        ("to_f", Ruby::Nil) => Ok(Ruby::Float(0.0)),
-        ("to_f", Ruby::Integer(integer)) => Ok(Ruby::Float(*integer as f64)),
-        ("to_f", Ruby::Text(_)) => Ok(Ruby::Float(
-            super::convert::float(text.trim_start()).map_or(0.0, |read| read.value),
-        )),
-        ("-@", Ruby::Integer(integer)) => number(node, integer.checked_neg()),
-        ("-@", Ruby::Float(float)) => Ok(Ruby::Float(-float)),
-        ("empty?", Ruby::Text(_)) => Ok(Ruby::Bool(text.is_empty())),
-        ("strip", Ruby::Text(_)) => Ok(Ruby::Text(text.trim().to_owned())),
-        ("chomp", Ruby::Text(_)) => {
-            let ended = text.strip_suffix("\r\n");
-            let ended = ended.or_else(|| text.strip_suffix(['\n', '\r']));
-            Ok(Ruby::Text(ended.unwrap_or(&text).to_owned()))
-        }
-        ("downcase", Ruby::Text(_)) => Ok(Ruby::Text(text.to_lowercase())),
-        ("upcase", Ruby::Text(_)) => Ok(Ruby::Text(text.to_uppercase())),
-        _ => refuse(node, not_there(value, name)),
-    }
-}
-
-/// An operator.
-fn binary(node: &Node<'_>, left: &Ruby, name: &str, right: &Ruby) -> Step {
-    let equal = match (left.as_float(), right.as_float()) {
-        (Some(left), Some(right)) => left == right,
-        _ => left == right,
-    };
-    match (name, left, right) {
-        ("==", _, _) => Ok(Ruby::Bool(equal)),
-        ("!=", _, _) => Ok(Ruby::Bool(!equal)),
-        ("+", Ruby::Text(left), Ruby::Text(right)) => Ok(Ruby::Text(format!("{left}{right}"))),
-        (_, Ruby::Integer(left), Ruby::Integer(right)) => integers(node, *left, name, *right),
-        _ => match (left.as_float(), right.as_float()) {
-            (Some(left), Some(right)) => floats(node, left, name, right),
-            _ => refuse(
-                node,
-                format!("{} with {}", not_there(left, name), right.class()),
-            ),
-        },
-    }
-}
-
-fn integers(node: &Node<'_>, left: i64, name: &str, right: i64) -> Step {
-    // Ruby rounds a division down, and the remainder has the sign of the divisor.
-    let floor =
-        |quotient: i64, remainder: i64| match remainder != 0 && (remainder < 0) != (right < 0) {
-            true => (quotient - 1, remainder + right),
-            false => (quotient, remainder),
-        };
-    let divided = || Some(floor(left.checked_div(right)?, left.checked_rem(right)?));
-    match name {
-        "+" => number(node, left.checked_add(right)),
-        "-" => number(node, left.checked_sub(right)),
-        "*" => number(node, left.checked_mul(right)),
-        "/" => number(node, divided().map(|(quotient, _)| quotient)),
-        "%" => number(node, divided().map(|(_, remainder)| remainder)),
-        "**" => {
-            let power = u32::try_from(right).ok();
-            number(node, power.and_then(|power| left.checked_pow(power)))
-        }
-        "<" => Ok(Ruby::Bool(left < right)),
-        ">" => Ok(Ruby::Bool(left > right)),
-        "<=" => Ok(Ruby::Bool(left <= right)),
-        ">=" => Ok(Ruby::Bool(left >= right)),
-        _ => refuse(node, not_there(&Ruby::Integer(left), name)),
-    }
-}
-
-fn floats(node: &Node<'_>, left: f64, name: &str, right: f64) -> Step {
-    match name {
-        "+" => Ok(Ruby::Float(left + right)),
-        "-" => Ok(Ruby::Float(left - right)),
-        "*" => Ok(Ruby::Float(left * right)),
-        "/" => Ok(Ruby::Float(left / right)),
-        "<" => Ok(Ruby::Bool(left < right)),
-        ">" => Ok(Ruby::Bool(left > right)),
-        "<=" => Ok(Ruby::Bool(left <= right)),
-        ">=" => Ok(Ruby::Bool(left >= right)),
-        _ => refuse(node, not_there(&Ruby::Float(left), name)),
-    }
-}
-
 fn integer(node: &Node<'_>) -> Step {
     let text = String::from_utf8_lossy(node.location().as_slice()).replace('_', "");
     match text.strip_prefix('-').unwrap_or(&text).starts_with('0') && text.len() > 1 {
         true => refuse(node, "only decimal numbers are supported in embedded Ruby"),
-        false => number(node, text.parse().ok()),
+        false => whole(text.parse().ok()).or_else(|message| refuse(node, message)),
     }
 }
 
@@ -480,22 +317,6 @@ fn text(node: &Node<'_>, bytes: &[u8]) -> Step {
         Ok(text) => Ok(Ruby::Text(text.to_owned())),
         Err(_) => refuse(node, "the string is not UTF-8"),
     }
-}
-
-fn number(node: &Node<'_>, value: Option<i64>) -> Step {
-    match value {
-        Some(value) => Ok(Ruby::Integer(value)),
-        None => refuse(node, "the number is too large, or divided by zero"),
-    }
-}
-
-fn not_there(value: &Ruby, name: &str) -> String {
-    let class = value.class();
-    let hint = match value {
-        Ruby::Nil => ", which an environment variable is that is not set",
-        _ => "",
-    };
-    format!("'{name}' is not supported on {class}{hint}")
 }
 
 fn refuse(node: &Node<'_>, message: impl Into<String>) -> Step {

@@ -61,14 +61,18 @@ impl Source {
             .unwrap_or_else(PoisonError::into_inner)
             .clone();
         hidden.extend(secret::lines(&self.text));
+        hidden.retain(|range| !range.is_empty());
         hidden.sort_by_key(|range| (range.start, range.end));
+        hidden.dedup_by(|next, range| {
+            let meets = next.start <= range.end;
+            if meets {
+                range.end = range.end.max(next.end);
+            }
+            meets
+        });
         let (mut text, mut at) = (String::with_capacity(self.text.len()), 0);
         let (mut start, mut end) = (place.start, place.end);
         for range in hidden {
-            let range = range.start.max(at)..range.end.min(self.text.len());
-            if range.is_empty() {
-                continue;
-            }
             text.push_str(&self.text[at..range.start]);
             let from = text.len();
             text.push_str(secret::MASK);
