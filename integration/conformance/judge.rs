@@ -60,22 +60,35 @@ pub fn check_requests(requests: &[RecordedRequest], secrets: &[Secret<'_>]) -> V
     let mut command = script("check_requests.py");
     command.arg(file.path());
     for secret in secrets {
-        let token = secret.session_token.map(|token| format!("={token}")).unwrap_or_default();
-        command.args(["--secret", &format!("{}={}{token}", secret.access_key_id, secret.secret)]);
+        let token = secret
+            .session_token
+            .map(|token| format!("={token}"))
+            .unwrap_or_default();
+        command.args([
+            "--secret",
+            &format!("{}={}{token}", secret.access_key_id, secret.secret),
+        ]);
     }
     run(&mut command)
 }
 
 /// Drives a world with boto3 and the aws command. `parts`: imds, sqs, autoscaling, s3, cli; `env` as drive_world.py's head says.
 pub fn drive_world(parts: &[&str], env: &[(&str, &str)]) -> Verdict {
-    run(script("drive_world.py").args(parts).envs(env.iter().copied()))
+    run(script("drive_world.py")
+        .args(parts)
+        .envs(env.iter().copied()))
 }
 
 /// A judge by its file name, with the environment's python and nothing of the caller's AWS settings.
 pub fn script(name: &str) -> Command {
     let mut command = Command::new(venv());
-    command.arg(folder().join(name)).current_dir(folder()).env("PYTHONDONTWRITEBYTECODE", "1");
-    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("AWS_")) {
+    command
+        .arg(folder().join(name))
+        .current_dir(folder())
+        .env("PYTHONDONTWRITEBYTECODE", "1");
+    for (name, _) in
+        std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("AWS_"))
+    {
         command.env_remove(name);
     }
     command
@@ -85,7 +98,10 @@ pub fn script(name: &str) -> Command {
 pub fn run(command: &mut Command) -> Verdict {
     let ran = command.output().expect("the environment's python runs");
     let said = String::from_utf8_lossy(&[ran.stdout, ran.stderr].concat()).into_owned();
-    Verdict { fine: ran.status.success(), said }
+    Verdict {
+        fine: ran.status.success(),
+        said,
+    }
 }
 
 fn folder() -> PathBuf {
@@ -102,21 +118,32 @@ pub struct Moto {
 impl Moto {
     /// Starts it on a free port and waits until it listens.
     pub fn start() -> Moto {
-        let mut child = script("run_moto.py").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("run_moto.py starts");
+        let mut child = script("run_moto.py")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("run_moto.py starts");
         let mut answers = BufReader::new(child.stdout.take().expect("stdout is piped"));
         let told = answer(&mut answers);
-        Moto { child, answers, told }
+        Moto {
+            child,
+            answers,
+            told,
+        }
     }
 
     /// `endpoint`, `region`, `bucket`, `queue_url`, `topic_arn` or `rule`.
     pub fn told(&self, name: &str) -> &str {
-        self.told[name].as_str().expect("run_moto.py tells this name")
+        self.told[name]
+            .as_str()
+            .expect("run_moto.py tells this name")
     }
 
     /// Sends a hook's message: `form` is direct, sns, eventbridge or test. Names may not hold blanks unless percent-encoded.
     pub fn send(&mut self, form: &str, instance: &str, group: &str, hook: &str, token: &str) {
         let stdin = self.child.stdin.as_mut().expect("stdin is piped");
-        writeln!(stdin, "send {form} {instance} {group} {hook} {token}").expect("run_moto.py reads commands");
+        writeln!(stdin, "send {form} {instance} {group} {hook} {token}")
+            .expect("run_moto.py reads commands");
         assert_eq!(answer(&mut self.answers)["sent"], form);
     }
 }
@@ -133,5 +160,6 @@ impl Drop for Moto {
 fn answer(answers: &mut BufReader<ChildStdout>) -> Value {
     let mut line = String::new();
     answers.read_line(&mut line).expect("run_moto.py answers");
-    serde_json::from_str(&line).expect("run_moto.py answers in JSON; its complaint is on standard error")
+    serde_json::from_str(&line)
+        .expect("run_moto.py answers in JSON; its complaint is on standard error")
 }

@@ -29,12 +29,19 @@ impl Recorder {
         let endpoint = format!("http://{}", listener.local_addr().expect("a bound address"));
         let requests = Arc::<Mutex<Vec<RecordedRequest>>>::default();
         let accept = tokio::spawn(accept(listener, requests.clone()));
-        Recorder { endpoint, requests, accept }
+        Recorder {
+            endpoint,
+            requests,
+            accept,
+        }
     }
 
     /// Everything recorded so far.
     pub fn requests(&self) -> Vec<RecordedRequest> {
-        self.requests.lock().expect("nobody panics with the lock").clone()
+        self.requests
+            .lock()
+            .expect("nobody panics with the lock")
+            .clone()
     }
 }
 
@@ -52,31 +59,58 @@ async fn accept(listener: TcpListener, requests: Arc<Mutex<Vec<RecordedRequest>>
     }
 }
 
-async fn answer(request: Request<Incoming>, requests: Arc<Mutex<Vec<RecordedRequest>>>) -> Result<Response<Full<Bytes>>, Infallible> {
+async fn answer(
+    request: Request<Incoming>,
+    requests: Arc<Mutex<Vec<RecordedRequest>>>,
+) -> Result<Response<Full<Bytes>>, Infallible> {
     let (head, body) = request.into_parts();
-    let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
-    let text = |value: &hyper::header::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+    let body = body
+        .collect()
+        .await
+        .map(|body| body.to_bytes())
+        .unwrap_or_default();
+    let text =
+        |value: &hyper::header::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
     let recorded = RecordedRequest {
         method: head.method.to_string(),
         path_and_query: head.uri.to_string(),
-        headers: head.headers.iter().map(|(name, value)| (name.to_string(), text(value))).collect(),
+        headers: head
+            .headers
+            .iter()
+            .map(|(name, value)| (name.to_string(), text(value)))
+            .collect(),
         body: body.to_vec(),
     };
     let answer = success(&recorded);
-    requests.lock().expect("nobody panics with the lock").push(recorded);
-    Ok(Response::builder().header("etag", "\"e\"").body(Full::from(answer)).expect("a well-formed answer"))
+    requests
+        .lock()
+        .expect("nobody panics with the lock")
+        .push(recorded);
+    Ok(Response::builder()
+        .header("etag", "\"e\"")
+        .body(Full::from(answer))
+        .expect("a well-formed answer"))
 }
 
 /// The least body that the SDK takes for success.
 fn success(request: &RecordedRequest) -> String {
     let form = String::from_utf8_lossy(&request.body);
-    if let Some(action) = form.split('&').find_map(|pair| pair.strip_prefix("Action=")) {
+    if let Some(action) = form
+        .split('&')
+        .find_map(|pair| pair.strip_prefix("Action="))
+    {
         return format!("<{action}Response><{action}Result/></{action}Response>");
     }
     match request.path_and_query.contains("uploads") {
-        true => "<InitiateMultipartUploadResult><UploadId>u</UploadId></InitiateMultipartUploadResult>".to_owned(),
+        true => {
+            "<InitiateMultipartUploadResult><UploadId>u</UploadId></InitiateMultipartUploadResult>"
+                .to_owned()
+        }
         false if request.path_and_query == "/" => "{}".to_owned(),
-        false if request.method == "POST" => "<CompleteMultipartUploadResult><ETag>e</ETag></CompleteMultipartUploadResult>".to_owned(),
+        false if request.method == "POST" => {
+            "<CompleteMultipartUploadResult><ETag>e</ETag></CompleteMultipartUploadResult>"
+                .to_owned()
+        }
         false => String::new(),
     }
 }

@@ -24,8 +24,10 @@ fn make_or_reuse() -> Result<PathBuf, String> {
     let python = folder.join("bin/python");
     let stamp = folder.join("requirements.sha256");
     let wanted = format!("{}\n{}", fingerprint(), system_python()?);
-    let lock = File::create(folder.with_extension("lock")).map_err(|e| format!("cannot make a lock beside {}: {e}", folder.display()))?;
-    lock.lock().map_err(|e| format!("cannot lock {}: {e}", folder.display()))?;
+    let lock = File::create(folder.with_extension("lock"))
+        .map_err(|e| format!("cannot make a lock beside {}: {e}", folder.display()))?;
+    lock.lock()
+        .map_err(|e| format!("cannot lock {}: {e}", folder.display()))?;
     if fs::read_to_string(&stamp).is_ok_and(|made| made == wanted) && runs(&python) {
         return Ok(python);
     }
@@ -34,10 +36,19 @@ fn make_or_reuse() -> Result<PathBuf, String> {
         Command::new("python3").args(["-m", "venv", "--clear", &text]),
         "python3 cannot make a virtual environment (on Debian and Ubuntu: apt install python3-venv)",
     )?;
-    let list = Path::new(env!("CARGO_MANIFEST_DIR")).join("integration/conformance/requirements.txt");
+    let list =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("integration/conformance/requirements.txt");
     step(
         Command::new(&python)
-            .args(["-m", "pip", "install", "--no-input", "--disable-pip-version-check", "-q", "-r"])
+            .args([
+                "-m",
+                "pip",
+                "install",
+                "--no-input",
+                "--disable-pip-version-check",
+                "-q",
+                "-r",
+            ])
             .arg(list),
         "pip cannot install the conformance tests' requirements",
     )?;
@@ -46,23 +57,32 @@ fn make_or_reuse() -> Result<PathBuf, String> {
 }
 
 fn fingerprint() -> String {
-    Sha256::digest(REQUIREMENTS).iter().map(|byte| format!("{byte:02x}")).collect()
+    Sha256::digest(REQUIREMENTS)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
 /// The version of the python3 on the path, which must be one that AWS's clients still support.
 fn system_python() -> Result<String, String> {
     let code = "import sys; print('.'.join(map(str, sys.version_info[:3]))); sys.exit(sys.version_info < (3, 10))";
     let asked = Command::new("python3").args(["-c", code]).output();
-    let asked = asked.map_err(|_| "python3 is missing: the conformance tests need Python 3.10 or newer".to_owned())?;
+    let asked = asked.map_err(|_| {
+        "python3 is missing: the conformance tests need Python 3.10 or newer".to_owned()
+    })?;
     let version = String::from_utf8_lossy(&asked.stdout).trim().to_owned();
     match asked.status.success() {
         true => Ok(version),
-        false => Err(format!("python3 is {version}: the conformance tests need Python 3.10 or newer")),
+        false => Err(format!(
+            "python3 is {version}: the conformance tests need Python 3.10 or newer"
+        )),
     }
 }
 
 fn runs(python: &Path) -> bool {
-    let asked = Command::new(python).args(["-c", "import boto3, moto"]).output();
+    let asked = Command::new(python)
+        .args(["-c", "import boto3, moto"])
+        .output();
     asked.is_ok_and(|asked| asked.status.success())
 }
 
@@ -74,6 +94,9 @@ fn step(command: &mut Command, sentence: &str) -> Result<Output, String> {
     }
     let said = [ran.stderr.as_slice(), ran.stdout.as_slice()].concat();
     let said = String::from_utf8_lossy(&said);
-    let line = said.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("no reason given");
+    let line = said
+        .lines()
+        .rfind(|line| !line.trim().is_empty())
+        .unwrap_or("no reason given");
     Err(format!("{sentence}: {line}"))
 }
