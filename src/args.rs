@@ -67,9 +67,11 @@ pub struct Args {
     #[arg(long)]
     pub without_source: bool,
 
+    /// Fluentd's flags without effect here
     #[command(flatten)]
     pub unneeded: Unneeded,
 
+    /// What to do instead of running
     #[command(subcommand)]
     pub command: Option<Command>,
 }

@@ -130,6 +130,25 @@ impl Logger {
     }
 }
 
+/// The log's stream for lines that are not log lines: what out_stdout prints, as in Fluentd.
+pub struct Raw;
+
+impl Write for Raw {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let Some(logger) = LOGGER.get() else {
+            return io::stdout().write(bytes);
+        };
+        match &mut *logger.sink.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(file) => file.write(bytes),
+            None => io::stdout().write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stdout().flush()
+    }
+}
+
 fn open(path: &PathBuf) -> io::Result<File> {
     if let Some(directory) = path.parent() {
         std::fs::create_dir_all(directory)?;

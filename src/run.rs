@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::{Arc, Mutex};
 
 use anyhow::{Context, anyhow};
 use tracing::{Level, error, info, warn};
@@ -14,6 +15,7 @@ use crate::config::system::{LogFormat, LogLevel, System};
 use crate::config::{self, Config, ConfigErrors, LoadOptions};
 use crate::flush::params::default_root_dir;
 use crate::logger::{self, Format, Logger};
+use crate::output::{LogStream, OutputContext};
 use crate::process;
 use crate::signal::{Ask, Signals};
 
@@ -77,8 +79,10 @@ fn read(args: &Args) -> Result<Ready, ConfigErrors> {
         .root_dir
         .as_ref()
         .map_or_else(default_root_dir, PathBuf::from);
+    let log = LogStream::new(Arc::new(Mutex::new(logger::Raw)));
     let settings = Settings {
         root_dir,
+        outputs: OutputContext { log },
         without_source: args.without_source,
     };
     let plan = errors.collect(configure(config.root(), &settings));

@@ -43,10 +43,12 @@ pub struct Plan {
 }
 
 /// What `<system>` and the command line say to all plugins.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Settings {
     /// Where backups go.
     pub root_dir: PathBuf,
+    /// What outputs share.
+    pub outputs: OutputContext,
     /// `without_source`.
     pub without_source: bool,
 }
@@ -233,9 +235,7 @@ impl<'a> Wiring<'a> {
 
     fn output(&mut self, section: &Element) -> Option<Arc<dyn Collector>> {
         let section = &self.attempt(flat_buffer(section, "tag"))?;
-        let context = OutputContext {
-            root_dir: self.settings.root_dir.clone(),
-        };
+        let context = self.settings.outputs.clone();
         let configured = output::configure(section, &context);
         let secondary = self.secondary(section, &context);
         let configured = self.attempt(configured)?;

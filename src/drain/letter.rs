@@ -24,7 +24,10 @@ async fn find<A: Drainable>(drain: &Drain<'_, A>) {
         match drain.queue().await {
             Ok(queue) => break queue,
             Err(error) => {
-                tracing::warn!(error = format!("{error:#}"), "cannot read the queue yet, trying again");
+                tracing::warn!(
+                    error = format!("{error:#}"),
+                    "cannot read the queue yet, trying again"
+                );
                 tokio::time::sleep(Duration::from_secs(2)).await;
             }
         }
@@ -36,8 +39,12 @@ async fn find<A: Drainable>(drain: &Drain<'_, A>) {
     let mut rules = Rules::new(polling);
     loop {
         for found in queue.find(&mut rules, &drain.instance).await {
-            let Found::Letter(received) = found else { continue };
-            if drain.plan.params.hook_name.is_some() && received.letter.hook != drain.plan.params.hook_name {
+            let Found::Letter(received) = found else {
+                continue;
+            };
+            if drain.plan.params.hook_name.is_some()
+                && received.letter.hook != drain.plan.params.hook_name
+            {
                 tracing::info!(hook = ?received.letter.hook, "a letter of another hook stays in the queue");
                 continue;
             }
@@ -45,7 +52,9 @@ async fn find<A: Drainable>(drain: &Drain<'_, A>) {
                 stage = "notice", elapsed = drain.elapsed(), message_id = received.message_id, hook = ?received.letter.hook,
                 "notice: found our message in the queue"
             );
-            drain.situation.send_modify(|now| now.learn(received.clone()));
+            drain
+                .situation
+                .send_modify(|now| now.learn(received.clone()));
             hold(drain, &received).await;
             return;
         }
@@ -59,7 +68,10 @@ async fn hold<A: Drainable>(drain: &Drain<'_, A>, received: &Received) {
     let longest = drain.clock().max_drain + Duration::from_secs(60);
     let held = async { drain.queue().await?.hold(&received.handle, longest).await };
     if let Err(error) = held.await {
-        tracing::warn!(error = format!("{error:#}"), "cannot keep our message hidden: others will see it again");
+        tracing::warn!(
+            error = format!("{error:#}"),
+            "cannot keep our message hidden: others will see it again"
+        );
     }
 }
 

@@ -60,9 +60,6 @@ pub trait Input: Send {
     /// Runs until the stop phase `Close`. An error ends the process: the supervisor restarts it and nothing is lost.
     fn run(self: Box<Self>, surroundings: Surroundings) -> anyhow::Result<()>;
 
-    /// The pos_file it owns, which no other source may share.
-    fn pos_file(&self) -> Option<&std::path::Path>;
-
     /// How many bytes it may read ahead of what is safe. The agent lowers it to the smallest `total_limit_size` behind it.
     fn limit_read_ahead(&mut self, bytes: u64);
 

@@ -22,6 +22,7 @@ use std::path::{Path, PathBuf};
 pub use params::{GlobPolicy, Params};
 
 use super::{Configured, Input, Surroundings};
+use crate::config::legacy::flat_parse;
 use crate::config::{ConfigErrors, Element, Result};
 use crate::parse::{self, Parser};
 
@@ -62,6 +63,7 @@ impl Input for Tail {
 
 /// Reads a `<source>` section with `@type tail`.
 pub fn configure(section: &Element) -> Result<Configured> {
+    let section = &flat_parse(section)?;
     let mut errors = ConfigErrors::new();
     let parser = errors.collect(parse_section(section).and_then(|parse| parse::configure(&parse)));
     let params = errors.collect(section.params::<Params>().and_then(|params| {
