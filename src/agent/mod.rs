@@ -16,7 +16,6 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tracing::{error, info, warn};
 
-use crate::buffer::{Backlog, InFlight};
 use crate::flush::{self, Flusher};
 use crate::input::{Progress, Surroundings};
 use crate::route::Router;
@@ -48,18 +47,7 @@ pub struct Agent {
     deaths: mpsc::UnboundedReceiver<String>,
     inputs_stop: Stop,
     outputs_stop: Stop,
-    spilled: AtomicU64,
-}
-
-/// What one output still owes.
-#[derive(Clone, Debug)]
-pub struct OutputBacklog {
-    /// The output's `@id`.
-    pub id: String,
-    /// What is in its buffer.
-    pub backlog: Backlog,
-    /// Whether its last attempt failed.
-    pub in_trouble: bool,
+    spilled: Arc<AtomicU64>,
 }
 
 impl Agent {
@@ -76,7 +64,7 @@ impl Agent {
             deaths,
             inputs_stop: Stop::new(),
             outputs_stop: Stop::new(),
-            spilled: AtomicU64::new(0),
+            spilled: Arc::default(),
         };
         for flusher in agent.flushers.clone() {
             agent.start_output(&flusher, &death);
@@ -250,16 +238,6 @@ impl Agent {
         let _ = self.reading.clone().wait_for(|left| *left == 0).await;
     }
 
-    /// What each output still owes.
-    pub fn backlog(&self) -> Vec<OutputBacklog> {
-        let of = |flusher: &Arc<Flusher>| OutputBacklog {
-            id: flusher.id().to_owned(),
-            backlog: flusher.backlog(),
-            in_trouble: flusher.is_in_trouble(),
-        };
-        self.flushers.iter().map(of).collect()
-    }
-
     /// Completes when all buffers are empty.
     pub async fn emptied(&self) {
         while let Some(flusher) = self
@@ -271,15 +249,14 @@ impl Agent {
         }
     }
 
-    /// The oldest chunk that nobody is writing, of whichever output: to be stored elsewhere. Count it with
-    /// [`Agent::spilled`] when it is.
-    pub fn take(&self) -> Option<InFlight> {
-        self.flushers.iter().find_map(|flusher| flusher.take())
+    /// The buffered outputs: the drain takes chunks from them that no server took.
+    pub fn outputs(&self) -> &[Arc<Flusher>] {
+        &self.flushers
     }
 
-    /// So many events were stored elsewhere.
-    pub fn spilled(&self, records: usize) {
-        self.spilled.fetch_add(records as u64, Ordering::Relaxed);
+    /// The count of events that were stored elsewhere, for whoever stores them.
+    pub fn spilled(&self) -> &Arc<AtomicU64> {
+        &self.spilled
     }
 
     /// The account of every line so far.

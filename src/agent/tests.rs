@@ -195,12 +195,14 @@ async fn a_drain_takes_what_no_server_takes_and_counts_it() {
     agent.inputs_finished().await;
     let chunk = loop {
         // A flush worker may have it in its hands right now.
-        match agent.take() {
+        match agent.outputs()[0].take() {
             Some(chunk) => break chunk,
             None => tokio::task::yield_now().await,
         }
     };
-    agent.spilled(chunk.records());
+    agent
+        .spilled()
+        .fetch_add(chunk.records() as u64, Ordering::Relaxed);
     chunk.purge();
     agent.emptied().await;
     assert_eq!(book.notes(), ["safe"]);

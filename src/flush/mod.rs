@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use tokio::sync::watch;
 use tracing::{error, warn};
 
 use crate::buffer::{Backlog, Buffer, InFlight};
@@ -46,6 +47,8 @@ pub struct FlushSettings {
 pub struct Delivered {
     /// Events written by the output itself.
     pub records: AtomicU64,
+    /// Bytes of entries written by the output or its secondary.
+    pub bytes: AtomicU64,
     /// Chunks written by the output itself.
     pub chunks: AtomicU64,
     /// Events written by the secondary.
@@ -66,8 +69,19 @@ pub struct Flusher {
     backup: Backup,
     retry: Mutex<Retry>,
     hurried: AtomicBool,
-    settling: AtomicBool,
+    pace: watch::Sender<Pace>,
     delivered: Delivered,
+}
+
+/// What the workers of an output may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pace {
+    /// Whatever is due.
+    Run,
+    /// Finish what is being written, take nothing new.
+    Settle,
+    /// Nothing: even the write in progress is given up.
+    Pause,
 }
 
 enum Step {
@@ -95,7 +109,7 @@ impl Flusher {
             backup,
             retry: Mutex::default(),
             hurried: AtomicBool::new(false),
-            settling: AtomicBool::new(false),
+            pace: watch::Sender::new(Pace::Run),
             delivered: Delivered::default(),
         })
     }
@@ -148,10 +162,28 @@ impl Flusher {
         self.force();
     }
 
+    /// Gives up the write in progress, whose chunk goes back to the head of the queue, and takes no more until
+    /// [`Flusher::resume`]: a silent server must not keep a chunk from the spill of a drain.
+    pub fn pause(&self) {
+        self.pace.send_replace(Pace::Pause);
+    }
+
+    /// Ends a pause.
+    pub fn resume(&self) {
+        self.pace.send_replace(Pace::Run);
+    }
+
+    /// Bytes of entries that the destination has taken since the start, acknowledged or not: it grows while anybody listens.
+    pub fn moved(&self) -> u64 {
+        self.output
+            .moved()
+            .max(self.delivered.bytes.load(Ordering::Relaxed))
+    }
+
     /// Takes nothing new and waits, at most for `patience`, until what is being written has its answer: a stop without
     /// `flush_at_shutdown` must not repeat what a server is about to acknowledge.
     pub async fn settle(&self, patience: Duration) {
-        self.settling.store(true, Ordering::Relaxed);
+        self.pace.send_replace(Pace::Settle);
         let settled = async {
             while self.backlog().in_flight > 0 {
                 tokio::time::sleep(Duration::from_millis(5)).await;
@@ -185,16 +217,29 @@ impl Flusher {
                     Step::Wait => self.buffer.work().await,
                 }
             };
+            // A pause drops the step, and with it the chunk that it holds.
             tokio::select! {
                 biased;
                 () = &mut closed => return,
-                () = step => {}
+                () = self.at(Pace::Pause) => {}
+                () = step => continue,
+            }
+            tokio::select! {
+                biased;
+                () = &mut closed => return,
+                () = self.at(Pace::Run) => {}
             }
         }
     }
 
+    /// Completes when the workers have this pace.
+    async fn at(&self, wanted: Pace) {
+        // The sender is part of `self`, so the channel cannot close while we wait.
+        let _ = self.pace.subscribe().wait_for(|pace| *pace == wanted).await;
+    }
+
     fn next(&self, now: Instant) -> Step {
-        if self.settling.load(Ordering::Relaxed) {
+        if *self.pace.borrow() == Pace::Settle {
             return Step::Wait;
         }
         if let Some(next) = self.retry().next()
@@ -250,6 +295,9 @@ impl Flusher {
             Target::Secondary => &self.delivered.secondary_records,
         };
         counter.fetch_add(chunk.records() as u64, Ordering::Relaxed);
+        self.delivered
+            .bytes
+            .fetch_add(chunk.len() as u64, Ordering::Relaxed);
         self.delivered.chunks.fetch_add(1, Ordering::Relaxed);
         if self.retry().succeeded() {
             let by = if target == Target::Primary {

@@ -68,6 +68,12 @@ pub trait Output: Send + Sync {
     /// The instance terminates: prefer whichever destination answers now, forget politeness.
     fn hurry(&self) {}
 
+    /// Bytes of entries that were handed to the destination since the start, acknowledged or not. It grows while anybody
+    /// listens: a drain sees by it whether waiting for acknowledgements makes sense.
+    fn moved(&self) -> u64 {
+        0
+    }
+
     /// The servers behind it, for `status`.
     fn nodes(&self) -> Vec<NodeStatus> {
         Vec::new()

@@ -148,6 +148,8 @@ pub struct Server {
     pub credentials: Option<Credentials>,
     /// Chunks written to it.
     pub sent: AtomicU64,
+    /// Bytes written to it.
+    pub moved: AtomicU64,
     /// Chunks acknowledged by it.
     pub acked: AtomicU64,
     addresses: Mutex<Option<(Vec<SocketAddr>, Instant)>>,
@@ -164,6 +166,7 @@ impl Server {
             port,
             credentials,
             sent: AtomicU64::new(0),
+            moved: AtomicU64::new(0),
             acked: AtomicU64::new(0),
             addresses: Mutex::default(),
             idle: Mutex::default(),
@@ -290,9 +293,15 @@ impl Server {
         hurry: &Hurry,
         alternative: bool,
     ) -> Result<(), Failure> {
-        send(&mut stream, frame, settings.send_timeout, hurry)
-            .await
-            .map_err(Failure::Send)?;
+        send(
+            &mut stream,
+            frame,
+            settings.send_timeout,
+            hurry,
+            &self.moved,
+        )
+        .await
+        .map_err(Failure::Send)?;
         self.sent.fetch_add(1, Ordering::Relaxed);
         let reusable = match &frame.awaits {
             Some(id) => {
@@ -390,6 +399,7 @@ async fn send(
     frame: &Frame,
     stall: Duration,
     hurry: &Hurry,
+    moved: &AtomicU64,
 ) -> io::Result<()> {
     let mut slices = frame.slices();
     let mut rest = &mut slices[..];
@@ -400,6 +410,7 @@ async fn send(
         if written == 0 {
             return Err(ErrorKind::WriteZero.into());
         }
+        moved.fetch_add(written as u64, Ordering::Relaxed);
         IoSlice::advance_slices(&mut rest, written);
     }
     Ok(())

@@ -297,6 +297,11 @@ impl Output for Forward {
         self.hurry.begin();
     }
 
+    fn moved(&self) -> u64 {
+        let moved = |server: &Server| server.moved.load(Ordering::Relaxed);
+        self.servers.iter().map(moved).sum()
+    }
+
     fn notice(&self) -> Option<String> {
         (!self.encoding.ack).then(|| {
             "require_ack_response is false: chunks are delivered at most once, what a server loses after it was sent is lost"

@@ -1,0 +1,100 @@
+//! The agent as the drain sees it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::drainable::{Drainable, Ledger, OutputBacklog, Taken};
+use crate::agent::Agent;
+use crate::buffer::{Chunk, InFlight};
+
+/// A chunk in the drain's hands.
+pub struct TakenChunk {
+    chunk: InFlight,
+    spilled: Arc<AtomicU64>,
+}
+
+impl Taken for TakenChunk {
+    fn chunk(&self) -> &Chunk {
+        &self.chunk
+    }
+
+    fn purge(self) {
+        self.spilled
+            .fetch_add(self.chunk.records() as u64, Ordering::Relaxed);
+        self.chunk.purge();
+    }
+}
+
+impl Drainable for Agent {
+    type Taken = TakenChunk;
+
+    fn hurry(&self) {
+        Agent::hurry(self);
+    }
+
+    fn read_to_end(&self) {
+        Agent::read_to_end(self);
+    }
+
+    fn inputs_finished(&self) -> impl Future<Output = ()> + Send {
+        Agent::inputs_finished(self)
+    }
+
+    fn backlog(&self) -> Vec<OutputBacklog> {
+        let of = |flusher: &Arc<crate::flush::Flusher>| {
+            let level = flusher.backlog();
+            OutputBacklog {
+                id: flusher.id().to_owned(),
+                chunks: level.chunks,
+                bytes: level.bytes as u64,
+                records: level.records as u64,
+                in_flight: level.in_flight,
+                moved: flusher.moved(),
+            }
+        };
+        self.outputs().iter().map(of).collect()
+    }
+
+    fn emptied(&self) -> impl Future<Output = ()> + Send {
+        Agent::emptied(self)
+    }
+
+    fn take(&self, output: &str) -> Option<TakenChunk> {
+        let flusher = self
+            .outputs()
+            .iter()
+            .find(|flusher| flusher.id() == output)?;
+        Some(TakenChunk {
+            chunk: flusher.take()?,
+            spilled: self.spilled().clone(),
+        })
+    }
+
+    fn pause_flush(&self, output: &str) {
+        self.outputs()
+            .iter()
+            .filter(|flusher| flusher.id() == output)
+            .for_each(|flusher| flusher.pause());
+    }
+
+    fn resume_flush(&self, output: &str) {
+        self.outputs()
+            .iter()
+            .filter(|flusher| flusher.id() == output)
+            .for_each(|flusher| flusher.resume());
+    }
+
+    fn ledger(&self) -> Ledger {
+        let sum = Agent::ledger(self);
+        Ledger {
+            lines_read: sum.lines_read,
+            bytes_read: sum.bytes_read,
+            skipped: sum.skipped,
+            dropped: sum.dropped + sum.overflowed,
+            delivered: sum.delivered + sum.secondary + sum.backed_up,
+            spilled: sum.spilled,
+            kept: sum.kept,
+            behind_bytes: sum.behind_bytes,
+        }
+    }
+}
