@@ -1,9 +1,39 @@
 //! From a line's bytes to an event: the table of parsers and what they share.
 //!
-//! A parser writes its entry straight into the batch; nothing is built in between.
+//! A parser writes its entry straight into the batch; nothing is built in between. A field that a text has twice is written
+//! twice: readers of a MessagePack map (Ruby's, ours) take the last one, as Fluentd's Hash does.
 
 use crate::config::{Element, Result};
 use crate::event::{Entries, EventTime};
+
+pub mod apache2;
+pub mod common;
+pub mod csv;
+pub mod json;
+pub mod ltsv;
+pub mod multiline;
+pub mod none;
+mod presets;
+pub mod regexp;
+pub mod syslog;
+pub mod time;
+pub mod types;
+
+/// Name → configure.
+const PARSERS: &[(&str, fn(&Element) -> Result<Box<dyn Parser>>)] = &[
+    ("none", none::configure),
+    ("json", json::configure),
+    ("regexp", regexp::configure),
+    ("ltsv", ltsv::configure),
+    ("nginx", presets::nginx),
+    ("apache", presets::apache),
+    ("apache2", apache2::configure),
+    ("apache_error", presets::apache_error),
+    ("syslog", syslog::configure),
+    ("csv", csv::configure),
+    ("tsv", csv::configure_tsv),
+    ("multiline", multiline::configure),
+];
 
 /// What became of one text.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,23 +72,31 @@ pub trait Parser: Send {
 }
 
 /// Builds the parser of a `<parse>` section.
-pub fn configure(_section: &Element) -> Result<Box<dyn Parser>> {
-    unimplemented!("the parse room")
+pub fn configure(section: &Element) -> Result<Box<dyn Parser>> {
+    let plugin_type = section.plugin_type()?;
+    if let Some((_, configure)) = PARSERS.iter().find(|(name, _)| *name == plugin_type) {
+        return configure(section);
+    }
+    Err(section
+        .error_at("@type", format!("Unknown parser plugin '{plugin_type}'"))
+        .help(known_names(plugin_type))
+        .into())
 }
 
-/// Placeholder until the room is furnished.
-pub mod multiline {
-    /// How a multi-line parser joins lines.
-    #[derive(Debug)]
-    pub struct Joining {
-        /// `format_firstline`: whether a line (with its newline) begins a text. Without it a text ends where it parses.
-        pub begins_text: Option<fn(&[u8]) -> bool>,
-    }
-
-    impl Joining {
-        /// Whether `line` begins a text; `None` without `format_firstline`.
-        pub fn begins_text(&self, line: &[u8]) -> Option<bool> {
-            self.begins_text.map(|begins| begins(line))
-        }
+/// The nearest known name, if one is near, and all of them.
+fn known_names(wrong: &str) -> String {
+    let names: Vec<&str> = PARSERS.iter().map(|(name, _)| *name).collect();
+    let list = names.join(", ");
+    let nearest = names
+        .into_iter()
+        .map(|name| (strsim::jaro_winkler(name, wrong), name))
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .filter(|(likeness, _)| *likeness > 0.8);
+    match nearest {
+        Some((_, name)) => format!("did you mean '{name}'? known parsers: {list}"),
+        None => format!("known parsers: {list}"),
     }
 }
+
+#[cfg(test)]
+mod tests;
