@@ -13,6 +13,7 @@ use nix::libc::{O_CLOEXEC, O_NOCTTY, O_NONBLOCK};
 
 use super::lines::Splitter;
 use super::position::Account;
+use crate::parse::multiline::Joiner;
 
 /// Which file it is, whatever its name: two lives of one inode differ by their birth.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -95,19 +96,23 @@ pub enum State {
 /// A multi-line text that waits for its end.
 #[derive(Debug, Default)]
 pub struct Held {
-    /// The lines so far, with their newlines.
-    pub text: Vec<u8>,
-    /// The bytes of the file that they stand for (lines that were too long included).
-    pub bytes: u64,
+    /// The lines so far.
+    pub joiner: Joiner,
+    /// Bytes of lines among them that were too long, and are not in the text.
+    pub skipped: u64,
     /// When the last line was added.
     pub since: Option<Instant>,
 }
 
 impl Held {
-    /// Adds a line with its newline.
-    pub fn add(&mut self, line: &[u8]) {
-        self.text.extend_from_slice(line);
-        self.bytes += line.len() as u64;
+    /// The bytes of the file that it stands for.
+    pub fn bytes(&self) -> u64 {
+        self.joiner.held_bytes() as u64 + self.skipped
+    }
+
+    /// Whether nothing is held.
+    pub fn is_empty(&self) -> bool {
+        self.joiner.held_bytes() == 0
     }
 }
 
@@ -139,7 +144,7 @@ pub struct Generation {
 impl Generation {
     /// Bytes that were read and belong to no batch yet: an unfinished line, a held text.
     pub fn uncovered(&self) -> u64 {
-        self.lines.unfinished() + self.held.bytes
+        self.lines.unfinished() + self.held.bytes()
     }
 
     /// Whether everything that was there at the last look was read.

@@ -110,7 +110,10 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn split(pieces: &[&[u8]], max: usize) -> (Vec<Result<Vec<u8>, u64>>, Vec<u8>, u64) {
+    /// A line's text, or the length of one that was too long.
+    type Cut = Result<Vec<u8>, u64>;
+
+    fn split(pieces: &[&[u8]], max: usize) -> (Vec<Cut>, Vec<u8>, u64) {
         let mut splitter = Splitter::new(max);
         let mut lines = Vec::new();
         for piece in pieces {
@@ -137,7 +140,7 @@ mod tests {
             at.sort_unstable();
             let pieces: Vec<&[u8]> = at.windows(2).map(|pair| &text[pair[0]..pair[1]]).collect();
             let model: Vec<&[u8]> = text.split_inclusive(|byte| *byte == b'\n').collect();
-            let whole: Vec<Result<Vec<u8>, u64>> = model
+            let whole: Vec<Cut> = model
                 .iter()
                 .filter(|line| line.ends_with(b"\n"))
                 .map(|line| if line.len() > max { Err(line.len() as u64) } else { Ok(line.to_vec()) })

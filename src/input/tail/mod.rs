@@ -22,8 +22,7 @@ use std::path::{Path, PathBuf};
 pub use params::{GlobPolicy, Params};
 
 use super::{Configured, Input, Surroundings};
-use crate::config::legacy::flat_parse;
-use crate::config::{ConfigErrors, Element, Result};
+use crate::config::{ConfigErrors, Element, Result, legacy};
 use crate::parse::{self, Parser};
 
 /// How far a source reads ahead of what is safe where nobody lowers it.
@@ -63,7 +62,6 @@ impl Input for Tail {
 
 /// Reads a `<source>` section with `@type tail`.
 pub fn configure(section: &Element) -> Result<Configured> {
-    let section = &flat_parse(section)?;
     let mut errors = ConfigErrors::new();
     let parser = errors.collect(parse_section(section).and_then(|parse| parse::configure(&parse)));
     let params = errors.collect(section.params::<Params>().and_then(|params| {
@@ -82,8 +80,9 @@ pub fn configure(section: &Element) -> Result<Configured> {
     })
 }
 
-/// The `<parse>` section.
+/// The `<parse>` section, or what the flat parameters of v0.12 say.
 fn parse_section(section: &Element) -> Result<Element> {
+    let section = legacy::flat_parse(section)?;
     let parse = section.section("parse")?;
     parse
         .cloned()

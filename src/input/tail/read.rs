@@ -16,6 +16,7 @@ use super::lines::{Line, chomp};
 use super::position::{Account, Ledger};
 use crate::event::{Collector, Entries, EventStream, EventTime, Room, Tag};
 use crate::input::Progress;
+use crate::parse::multiline::Joined;
 use crate::parse::{Extra, Parsed, Parser};
 
 /// The first read of a file, and what it grows to while there is a backlog.
@@ -141,8 +142,8 @@ impl Reader {
                 Line::Whole(line) => batch.single(chomp(line)),
                 Line::TooLong(length) => {
                     batch.too_long(length);
-                    if !held.text.is_empty() {
-                        held.bytes += length;
+                    if !held.is_empty() {
+                        held.skipped += length;
                     }
                 }
             }
@@ -152,15 +153,15 @@ impl Reader {
             };
             batch.lines += 1;
             if batch.lines >= batch.reader.read_lines_limit {
-                batch.emit(account, end - held.bytes, reserve);
+                batch.emit(account, end - held.bytes(), reserve);
             }
         });
-        if joins && !held.text.is_empty() {
+        if joins && !held.is_empty() {
             held.since = Some(Instant::now());
         }
         if batch.lines > 0 {
             let made = batch.entries.len();
-            batch.emit(account, end - held.bytes, 0);
+            batch.emit(account, end - held.bytes(), 0);
             self.expansion = (made as f32 / fresh.len() as f32 * 1.1).clamp(0.1, 16.0);
         }
     }
@@ -186,14 +187,18 @@ impl Reader {
         age: Duration,
     ) -> bool {
         let due = |since: Instant| since.elapsed() >= age;
-        if generation.held.text.is_empty() || !generation.held.since.is_none_or(due) {
+        if generation.held.is_empty() || !generation.held.since.is_none_or(due) {
             return true;
         }
         if !self.has_room(source.tag) {
             return false;
         }
         let end = generation.position - generation.lines.unfinished();
-        let mut batch = self.begin(source, EventTime::now(), generation.held.text.len() * 2);
+        let mut batch = self.begin(
+            source,
+            EventTime::now(),
+            generation.held.joiner.held_bytes() * 2,
+        );
         batch.flush(&mut generation.held);
         batch.emit(generation.account, end, 0);
         true
@@ -249,38 +254,28 @@ impl Batch<'_> {
         }
     }
 
-    /// Adds a line to a multi-line text, and parses the text before it where the line begins a new one.
+    /// Adds a line to a multi-line text, and parses the text that it completes.
     fn join(&mut self, line: &[u8], held: &mut Held) {
-        match self.begins_text(line) {
-            Some(true) => {
-                self.flush(held);
-                held.add(line);
+        let Some(joining) = self.reader.parser.joining() else {
+            return;
+        };
+        match held.joiner.push(line, joining) {
+            Joined::Held => {}
+            Joined::Complete(text) => {
+                held.skipped = 0;
+                self.single(&text);
             }
-            Some(false) if held.text.is_empty() => {
-                self.warn(line, "got incomplete line before first line from");
+            Joined::Stray => {
+                self.warn(line, "got incomplete line before first line:");
                 self.unmatched(chomp(line));
             }
-            Some(false) => held.add(line),
-            None => {
-                held.add(line);
-                if matches!(self.parse(chomp(&held.text)), Parsed::Events(1..)) {
-                    *held = Held::default();
-                }
-            }
         }
-        if held.text.len() as u64 > self.reader.max_line_size {
-            self.flush(held);
-        }
-    }
-
-    fn begins_text(&self, line: &[u8]) -> Option<bool> {
-        self.reader.parser.joining()?.begins_text(line)
     }
 
     fn flush(&mut self, held: &mut Held) {
-        let text = std::mem::take(held).text;
-        if !text.is_empty() {
-            self.single(chomp(&text));
+        held.skipped = 0;
+        if let Some(text) = held.joiner.flush() {
+            self.single(&text);
         }
     }
 

@@ -9,6 +9,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::*;
+use crate::config::Config;
 use crate::config::types::{Size, Time};
 use crate::event::{
     Collector, Entries, EventStream, EventTime, Receipt, Room, Tag, msgpack, record,
@@ -18,7 +19,8 @@ use crate::parse::{Extra, Parsed, multiline::Joining};
 use crate::stop::{Phase, Stop};
 
 /// `{"message": text}`; texts with "bad" in them do not match.
-struct Message(Option<Joining>);
+/// Joins lines as the parser in it does.
+struct Message(Option<Box<dyn Parser>>);
 
 impl Parser for Message {
     fn parse(
@@ -44,7 +46,7 @@ impl Parser for Message {
     }
 
     fn joining(&self) -> Option<&Joining> {
-        self.0.as_ref()
+        self.0.as_ref()?.joining()
     }
 }
 
@@ -596,10 +598,16 @@ fn lines_that_do_not_parse_or_are_too_long_are_skipped_and_passed() {
     again.close(Phase::Now);
 }
 
+fn section(text: &str) -> Element {
+    let config = Config::from_text(text).expect("a configuration");
+    config.root().children().next().expect("a section").clone()
+}
+
 fn joined_by_first_lines() -> Message {
-    Message(Some(Joining {
-        begins_text: Some(|line| !line.starts_with(b" ")),
-    }))
+    let parse = section(
+        "<parse>\n@type multiline\nformat_firstline /^\\S/\nformat1 /^(?<message>.*)/\n</parse>\n",
+    );
+    Message(Some(parse::configure(&parse).expect("a parser")))
 }
 
 #[test]
@@ -688,6 +696,42 @@ fn a_pos_file_has_one_owner() {
         .expect_err("one owner only");
     assert!(format!("{error:#}").contains("app.pos"), "{error:#}");
     running.close(Phase::Now);
+}
+
+#[test]
+fn a_source_of_the_old_dialect_is_configured_with_its_flat_parser_parameters() {
+    let place = Place::new();
+    let text = format!(
+        "<source>\ntype tail\npath {}\npos_file {}\ntag app\nformat none\nread_from_head\nrotate_wait 2s\n</source>\n",
+        place.at("a.log").display(),
+        place.at("a.pos").display()
+    );
+    let configured = super::super::configure(&section(&text)).map_err(|errors| errors.to_string());
+    let input = configured.expect("configured").input;
+    assert_eq!(input.pos_file(), Some(place.at("a.pos").as_path()));
+}
+
+#[test]
+fn everything_that_is_wrong_is_told_in_one_run() {
+    let place = Place::new();
+    let text = format!(
+        "<source>\n@type tail\npos_file {}\npath_timezone Nowhere/City\nfrom_encoding EUC-JP\n<parse>\n@type none\n</parse>\n</source>\n",
+        place.dir.path().display(),
+    );
+    let errors = super::super::configure(&section(&text))
+        .err()
+        .expect("errors")
+        .to_string();
+    for word in [
+        "path",
+        "tag",
+        "pos_file",
+        "os error 21",
+        "path_timezone",
+        "from_encoding",
+    ] {
+        assert!(errors.contains(word), "{word} in {errors}");
+    }
 }
 
 /// Counts and drops: what a source does alone.
