@@ -26,7 +26,7 @@ const CONNECT: Duration = Duration::from_secs(2);
 const CALL: Duration = Duration::from_secs(5);
 /// The longest long poll of SQS (20 s) and five seconds: without it a receive can hang for ever.
 const LONG_POLL: Duration = Duration::from_secs(25);
-/// How long one S3 request may take: one part of 16 MiB at a quarter of a megabyte a second.
+/// How long one S3 request may take: the largest, 64 MiB, at a megabyte a second.
 const UPLOAD: Duration = Duration::from_secs(64);
 
 /// What differs from the defaults of the environment. Empty in production: region and credentials then come from the

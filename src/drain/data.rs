@@ -127,26 +127,21 @@ pub(super) async fn make_safe<A: Drainable>(drain: &Drain<'_, A>) -> (Residue, S
     loop {
         tokio::select! {
             biased;
-            () = &mut done => return (Residue::of(agent), mover.spilled),
+            () = &mut done => break,
             Some(stored) = mover.uploads.join_next(), if !mover.uploads.is_empty() => {
                 mover.stored(drain, stored.unwrap_or_else(|_| Upload::Failed("the upload was cancelled".to_owned())));
                 mover.feed(drain);
             }
             _ = look.tick() => {
                 if mover.look(drain) >= drain.budget(0, None).spill {
+                    tracing::warn!(stage = "flush", elapsed = drain.elapsed(), "flush: the time for the data is over");
                     break;
                 }
                 mover.feed(drain);
             }
         }
     }
-    tracing::warn!(
-        stage = "flush",
-        elapsed = drain.elapsed(),
-        "flush: the time for the data is over"
-    );
-    // Uploads in progress are cut: their chunks go back to their queues and count as not safe.
-    mover.uploads.shutdown().await;
+    mover.finish(drain).await;
     (Residue::of(agent), mover.spilled)
 }
 
@@ -302,6 +297,23 @@ impl<'a> Mover<'a> {
                 );
                 self.spilled.last_error = Some(error);
             }
+        }
+    }
+
+    /// Cuts the uploads in progress: their chunks go back to their queues and count as not safe. What comes later is the servers' again.
+    async fn finish<A: Drainable>(&mut self, drain: &Drain<'_, A>) {
+        self.uploads.abort_all();
+        while let Some(ended) = self.uploads.join_next().await {
+            if let Ok(upload) = ended {
+                self.stored(drain, upload);
+            }
+        }
+        for (id, _) in self
+            .outputs
+            .iter()
+            .filter(|(_, watched)| watched.side == Side::Spill)
+        {
+            drain.agent.resume_flush(id);
         }
     }
 

@@ -189,8 +189,9 @@ fn failed<A: Drainable>(
 
 /// The names of our action, asked for until they are known or known not to exist.
 async fn names<A: Drainable>(drain: &Drain<'_, A>) -> Result<(Action, Option<HookInfo>), String> {
-    let mut told = false;
-    for attempt in 1.. {
+    let mut attempt = 0u32;
+    loop {
+        attempt = attempt.saturating_add(1);
         let later = match drain.hooks().await {
             Ok(hooks) => match discover(drain, hooks).await {
                 Discovery::Found(action, info) => return Ok((action, info)),
@@ -199,20 +200,18 @@ async fn names<A: Drainable>(drain: &Drain<'_, A>) -> Result<(Action, Option<Hoo
             },
             Err(error) => error,
         };
-        if !told {
+        if attempt == 1 {
             tracing::warn!(
                 stage = "heartbeat",
                 error = format!("{later:#}"),
                 "cannot find the lifecycle hook yet, trying again"
             );
-            told = true;
         }
         // A letter may come at any time and bring the names.
         let mut changes = drain.situation.subscribe();
         let pause = lifecycle::pause(Answer::Weather, attempt, fastrand::f64());
         let _ = tokio::time::timeout(pause, changes.wait_for(|now| now.letter.is_some())).await;
     }
-    unreachable!("the loop above has no end")
 }
 
 /// group: configuration → instance tag → Auto Scaling → letter. hook: configuration → letter → the only terminating one (§5.4).

@@ -317,4 +317,6 @@ fn tell_outcome<A: Drainable>(drain: &Drain<'_, A>, stage: &str, outcome: &Outco
 }
 
 #[cfg(test)]
+mod fakes;
+#[cfg(test)]
 mod tests;

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use tokio::time::MissedTickBehavior;
 
-use super::journal::{self, Entry, Found as JournalFound, Journal};
+use super::journal::{self, Entry, Found as JournalFound, Journal, Stage};
 use super::lifecycle::{Target, target};
 use super::params::{Plan, Source, Spot};
 use super::queue::{Found, Polling, Queue, Received, Rules};
@@ -84,6 +84,20 @@ pub async fn first(plan: &Plan, aws: &Aws) -> Notice {
     tokio::select! {
         notice = bell => notice,
         notice = letter => notice,
+    }
+}
+
+/// Completes when instance metadata says that this instance is in service. After a drain that the instance survived (warm pool, called
+/// off), wait for it before [`first`]: the bell that was answered still rings.
+pub async fn in_service(plan: &Plan, aws: &Aws) {
+    let mut ticks = ticks(plan.params.imds_interval.0);
+    loop {
+        ticks.tick().await;
+        if let Ok(Some(word)) = aws.imds().get("autoscaling/target-lifecycle-state").await
+            && word == "InService"
+        {
+            return;
+        }
     }
 }
 
@@ -245,6 +259,15 @@ fn read_instance_action(body: &str) -> Option<Notice> {
 
 async fn queue(plan: &Plan, aws: &Aws) -> Notice {
     let mut rules = Rules::new(Polling::Always);
+    // A deleted message may come once more: the letter that the last drain answered starts no second one.
+    if let Ok(Some(Entry {
+        stage: Stage::Delete | Stage::Done,
+        message_id: Some(message),
+        ..
+    })) = Journal::new(&plan.params.journal_path).read()
+    {
+        rules.handled(&message);
+    }
     let (queue, id) = loop {
         match connect(plan, aws).await {
             Ok(found) => break found,
