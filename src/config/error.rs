@@ -13,8 +13,11 @@ use super::source::Span;
 const VALUE_SHOWN: usize = 120;
 
 /// One thing that is wrong, where, and what would be right.
+#[derive(Clone, Debug)]
+pub struct ConfigError(Box<Details>);
+
 #[derive(Clone, Debug, Default)]
-pub struct ConfigError {
+struct Details {
     message: String,
     /// A file that could not be read has no place inside.
     file: Option<String>,
@@ -31,15 +34,15 @@ pub struct ConfigError {
 impl ConfigError {
     /// An error that has no place in a file.
     pub fn new(message: impl Into<String>) -> ConfigError {
-        ConfigError {
+        ConfigError(Box::new(Details {
             message: message.into(),
-            ..ConfigError::default()
-        }
+            ..Details::default()
+        }))
     }
 
     /// Adds a line that says what to do: the nearest known name, the allowed values.
     pub fn help(mut self, help: impl Into<String>) -> ConfigError {
-        self.help.push(help.into());
+        self.0.help.push(help.into());
         self
     }
 
@@ -52,54 +55,54 @@ impl ConfigError {
     }
 
     pub(crate) fn in_file(mut self, file: impl Into<String>) -> ConfigError {
-        self.file = Some(file.into());
+        self.0.file = Some(file.into());
         self
     }
 
     pub(crate) fn at(mut self, place: Span) -> ConfigError {
-        self.place = Some(place);
+        self.0.place = Some(place);
         self
     }
 
     pub(crate) fn near(mut self, place: Span, label: impl Into<String>) -> ConfigError {
-        self.related.push((place, label.into()));
+        self.0.related.push((place, label.into()));
         self
     }
 
     pub(crate) fn in_section(mut self, section: impl Into<String>) -> ConfigError {
-        self.section = Some(section.into());
+        self.0.section = Some(section.into());
         self
     }
 
     pub(crate) fn of_key(mut self, key: impl Into<String>) -> ConfigError {
-        self.key = Some(key.into());
+        self.0.key = Some(key.into());
         self
     }
 
     pub(crate) fn got(mut self, value: &str) -> ConfigError {
-        self.got = Some(shown(value));
+        self.0.got = Some(shown(value));
         self
     }
 
     /// The one line: `FILE:LINE: in <section>: parameter: what is wrong (help). Got: value`.
     pub fn line(&self) -> String {
         let mut line = String::new();
-        match (&self.place, &self.file) {
+        match (&self.0.place, &self.0.file) {
             (Some(place), _) => line += &format!("{}:{}: ", place.source.name(), place.line()),
             (None, Some(file)) => line += &format!("{file}: "),
             (None, None) => {}
         }
-        if let Some(section) = &self.section {
+        if let Some(section) = &self.0.section {
             line += &format!("in {section}: ");
         }
-        if let Some(key) = &self.key {
+        if let Some(key) = &self.0.key {
             line += &format!("{key}: ");
         }
-        line += &self.message;
-        if !self.help.is_empty() {
-            line += &format!(" ({})", self.help.join("; "));
+        line += &self.0.message;
+        if !self.0.help.is_empty() {
+            line += &format!(" ({})", self.0.help.join("; "));
         }
-        if let Some(got) = &self.got {
+        if let Some(got) = &self.0.got {
             line += &format!(". Got: {got}");
         }
         line
@@ -118,10 +121,10 @@ impl ConfigError {
     fn render_with(&self, renderer: &Renderer) -> String {
         let title = Level::ERROR.no_name().primary_title(self.line());
         let mut group = Group::with_title(title);
-        if let Some(place) = &self.place {
+        if let Some(place) = &self.0.place {
             group = group.element(snippet(place, AnnotationKind::Primary, ""));
         }
-        for (place, label) in &self.related {
+        for (place, label) in &self.0.related {
             group = group.element(snippet(place, AnnotationKind::Context, label));
         }
         renderer.render(&[group])

@@ -97,7 +97,7 @@ fn the_nginx_template_has_every_old_buffer_name() {
     let buffer: BTreeMap<String, String> = nth(&forward, "buffer", 0).params().expect("map");
     assert_eq!(buffer["flush_thread_count"], "4");
     assert_eq!(buffer["retry_wait"], "1s");
-    assert_eq!(buffer.len(), 10);
+    assert_eq!(buffer.len(), 11);
 }
 
 #[test]
