@@ -4,6 +4,7 @@
 //! mark after everything is configured is reported by [`super::Config::unused`].
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -23,7 +24,7 @@ pub(crate) enum Value {
 }
 
 /// One parameter of a section.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Param {
     pub(crate) key: String,
     pub(crate) value: Value,
@@ -101,7 +102,7 @@ struct Marks {
 }
 
 /// A section. Clones share the record of which parameters were used.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Element {
     name: String,
     arg: Option<String>,
@@ -116,6 +117,16 @@ pub struct Element {
     warnings: Arc<Mutex<Vec<ConfigError>>>,
     /// `--strict-config-value`: numbers with something behind them are errors, not warnings.
     strict: Arc<AtomicBool>,
+}
+
+impl fmt::Debug for Element {
+    /// The head and the parameters as they may be printed.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let params = self.params.iter().map(|param| (&param.key, param.shown()));
+        write!(f, "{} ", self.title())?;
+        f.debug_map().entries(params).finish()?;
+        f.debug_list().entries(&self.children).finish()
+    }
 }
 
 impl Element {
@@ -384,7 +395,12 @@ impl Element {
     }
 
     pub(crate) fn add_warning(&self, warning: ConfigError) {
-        locked(&self.warnings).push(warning);
+        let mut warnings = locked(&self.warnings);
+        let line = warning.line();
+        // A section may be configured more than once.
+        if !warnings.iter().any(|old| old.line() == line) {
+            warnings.push(warning);
+        }
     }
 
     pub(crate) fn warnings(&self) -> Vec<ConfigError> {

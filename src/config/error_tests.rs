@@ -102,7 +102,7 @@ text:2: in <server>: shared_key: is too short. Got: xxxxxx
     );
     assert_eq!(
         config.dump(),
-        "<server>\n  shared_key xxxxxx\n  password xxxxxx\n  host h\n</server>\n"
+        "<ROOT>\n  <server>\n    shared_key xxxxxx\n    password xxxxxx\n    host h\n  </server>\n</ROOT>"
     );
     for broken in [
         "password \"hunter2\\q\"",
@@ -121,6 +121,12 @@ text:2: in <server>: shared_key: is too short. Got: xxxxxx
         .root()
         .children()
         .for_each(|server| server.warn("look"));
+    let debug = format!("{config:?} {server:?} {:?}", config.warnings());
+    assert!(
+        !debug.contains("secret") && !debug.contains("words"),
+        "{debug}"
+    );
+
     let said: String = config
         .warnings()
         .iter()

@@ -111,21 +111,23 @@ impl<'r> Parser<'r> {
         let name = self.cursor.take_while(is_name).to_owned();
         if self.cursor.peek() == Some('-') {
             let message = "section names consist of letters, digits and underscores";
-            return Err(fault(self.cursor.error(message)));
+            return Err(Fault::Rest(self.cursor.error(message)).into());
         }
         self.cursor.blanks();
         let arg_at = self.cursor.at;
-        let arg = self.cursor.word(Until::Bracket, &self.reader.world)?;
+        // Without its head nobody knows what the section's lines belong to.
+        let arg = self.cursor.word(Until::Bracket, &self.reader.world);
+        let arg = arg.map_err(|(Fault::Line(error) | Fault::Rest(error))| Fault::Rest(error))?;
         let arg_place = self.cursor.since(arg_at);
         self.cursor.blanks();
         if !self.cursor.eat(">") {
-            return Err(fault(self.cursor.error("expected '>'")));
+            return Err(Fault::Rest(self.cursor.error("expected '>'")).into());
         }
         let head = self.cursor.since(start);
-        self.line_end("expected end of line after tag")?;
+        self.tag_end("expected end of line after tag", parent);
         if depth >= DEEPEST {
             let error = ConfigError::new(format!("more than {DEEPEST} sections in each other"));
-            return Err(Stop::Fault(Fault::Rest(error.at(head))));
+            return Err(Fault::Rest(error.at(head)).into());
         }
         let mut child = parent.child(name, argument(arg, arg_place), head.clone());
         self.body(&mut child, Some(&head), depth + 1)
@@ -158,13 +160,16 @@ impl<'r> Parser<'r> {
             let error = error.near(head.clone(), "the section that is open");
             return self.give_up(error.in_section(element.title()));
         }
-        if let Err(Stop::Fault(Fault::Line(error))) =
-            self.line_end("expected end of line after end tag")
-        {
+        self.tag_end("expected end of line after end tag", element);
+        Ok(())
+    }
+
+    /// Blanks and a comment behind a tag. Anything else is an error, but the tag counts.
+    fn tag_end(&mut self, message: &str, element: &Element) {
+        if let Err(error) = self.line_end(message) {
             self.reader.errors.push(error.in_section(element.title()));
             self.cursor.skip_line();
         }
-        Ok(())
     }
 
     /// `key value`, `key`, or `@include target`.
@@ -198,7 +203,7 @@ impl<'r> Parser<'r> {
         param.foreign = literal.foreign;
         param.key_place = Some(key_place);
         param.value_place = Some(self.cursor.since(value_at));
-        self.line_end("expected end of line")?;
+        self.line_end("expected end of line").map_err(fault)?;
         element.put(param);
         Ok(())
     }
@@ -247,7 +252,7 @@ impl<'r> Parser<'r> {
         if place.start == place.end {
             place = key.clone();
         }
-        self.line_end("expected end of line")?;
+        self.line_end("expected end of line").map_err(fault)?;
         let Value::Text(target) = target.value else {
             let error = ConfigError::new("the target of an @include cannot be nil or a default");
             return Err(fault(error.at(place)));
@@ -264,13 +269,13 @@ impl<'r> Parser<'r> {
     }
 
     /// Blanks, a comment, and the end of the line; anything else is an error.
-    fn line_end(&mut self, message: &str) -> Result<(), Stop> {
+    fn line_end(&mut self, message: &str) -> Result<(), ConfigError> {
         self.cursor.blanks();
         if self.cursor.peek() == Some('#') {
             self.cursor.take_while(|c| !is_break(c));
         }
         if !self.cursor.at_line_end() {
-            return Err(fault(self.cursor.error(message)));
+            return Err(self.cursor.error(message));
         }
         Ok(())
     }

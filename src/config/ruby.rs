@@ -3,6 +3,7 @@
 //! Everything else is an error at its place in the file. What a configuration may see of the machine comes through [`World`].
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::ops::Range;
 
 use ruby_prism::{CallNode, Node, NodeList, StatementsNode};
@@ -22,12 +23,19 @@ const DEEPEST: usize = 50;
 const LARGEST_FILE: u64 = 1 << 20;
 
 /// What embedded Ruby can see.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct World {
     /// The environment; variables that are not UTF-8 do not exist.
     pub env: BTreeMap<String, String>,
     /// `hostname` and `Socket.gethostname`.
     pub hostname: String,
+}
+
+impl fmt::Debug for World {
+    /// Without the environment: it holds secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("World").finish_non_exhaustive()
+    }
 }
 
 impl Default for World {

@@ -3,18 +3,24 @@
 //! Every key, value and section head keeps a [`Span`], so that each message can show the line. A [`Source`] also knows
 //! which of its bytes are secret: nothing here gives those to anybody who prints.
 
+use std::fmt;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::secret;
 
 /// One file, or one text given on the command line.
-#[derive(Debug)]
 pub(crate) struct Source {
     name: String,
     text: String,
     /// Values of secret parameters, as the parser found them.
     secrets: Mutex<Vec<Range<usize>>>,
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Source").field(&self.name).finish()
+    }
 }
 
 impl Source {

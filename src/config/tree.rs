@@ -49,12 +49,12 @@ impl Config {
         found
     }
 
-    /// The configuration as it was understood, for the start-up log. Secrets are `xxxxxx`; what comes from the environment is shown
+    /// The configuration as it was understood, from `<ROOT>` to `</ROOT>`, for the start-up log. Secrets are `xxxxxx`; what comes from the environment is shown
     /// as the expression that fetches it.
     pub fn dump(&self) -> String {
-        let mut text = String::new();
-        dump_body(&self.root, 0, &mut text);
-        text
+        let mut text = String::from("<ROOT>\n");
+        dump_body(&self.root, 1, &mut text);
+        text + "</ROOT>"
     }
 
     /// One line for all v0.12 spellings, where Fluentd prints several for each.
