@@ -3,7 +3,7 @@
 //! Elements come from the parser and are read by `agent` and the plugins. Reading leaves marks that all clones share; what has no
 //! mark after everything is configured is reported by [`super::Config::unused`].
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -112,6 +112,8 @@ pub struct Element {
     within: String,
     head: Option<Span>,
     params: Vec<Param>,
+    /// Where in `params` each key stands.
+    index: HashMap<String, usize>,
     children: Vec<Element>,
     marks: Arc<Marks>,
     warnings: Arc<Mutex<Vec<ConfigError>>>,
@@ -300,13 +302,13 @@ impl Element {
     /// Sets a parameter of a synthetic section to a text that stands nowhere in the file.
     pub fn set_text(&mut self, key: &str, text: &str) {
         let value = Value::Text(text.to_owned());
-        match self.params.iter_mut().find(|param| param.key == key) {
-            Some(param) => {
-                param.value = value;
-                param.foreign = false;
-            }
-            None => self.put(Param::new(key.to_owned(), value)),
-        }
+        let mut param = match self.param(key) {
+            Some(param) => param.clone(),
+            None => Param::new(key.to_owned(), Value::Default),
+        };
+        param.value = value;
+        param.foreign = false;
+        self.put(param);
     }
 
     /// `<match a.**> > <buffer tag>`, as messages name the section.
@@ -358,14 +360,17 @@ impl Element {
 
     /// Adds a parameter; one of the same name keeps its position and takes the new value.
     pub(crate) fn put(&mut self, param: Param) {
-        match self.params.iter_mut().find(|old| old.key == param.key) {
-            Some(old) => *old = param,
-            None => self.params.push(param),
+        match self.index.get(&param.key) {
+            Some(&at) => self.params[at] = param,
+            None => {
+                self.index.insert(param.key.clone(), self.params.len());
+                self.params.push(param);
+            }
         }
     }
 
     pub(crate) fn param(&self, key: &str) -> Option<&Param> {
-        self.params.iter().find(|param| param.key == key)
+        self.index.get(key).map(|&at| &self.params[at])
     }
 
     /// The text of a parameter, without marking it as used.

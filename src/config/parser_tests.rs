@@ -224,6 +224,22 @@ fn use_nil_and_use_default_stand_for_the_whole_value() {
     assert!(!config.root().has("b"));
 }
 
+#[test]
+fn sections_may_not_be_nested_without_end() {
+    let text = format!("{}{}", "<a>\n".repeat(10_000), "</a>\n".repeat(10_000));
+    assert!(
+        read(&text)
+            .expect_err("too deep")
+            .contains("more than 64 sections in each other")
+    );
+    let text = format!("a {}{}", "[".repeat(10_000), "]".repeat(10_000));
+    assert!(
+        read(&text)
+            .expect_err("too deep")
+            .contains("not a JSON array")
+    );
+}
+
 /// The tree as text, for comparisons.
 fn tree(element: &crate::config::Element) -> String {
     let params: Vec<_> = element.entries().collect();

@@ -131,6 +131,9 @@ fn everything_else_is_refused_at_its_place() {
         "environment variable",
     );
     refused("'a' + 1", "'a' + 1", "not supported");
+    let deepest = format!("{}1{}", "(".repeat(1000), ")".repeat(1000));
+    assert_eq!(code_length(&format!("{deepest}}}")), Some(2001));
+    assert!(evaluate(&deepest, &world()).is_err());
     let deep = format!("{}1", "!".repeat(100));
     let refusal = evaluate(&deep, &world()).expect_err("too deep");
     assert!(refusal.message.contains("nested too deeply"));
