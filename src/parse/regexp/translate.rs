@@ -376,14 +376,18 @@ impl<'a> Translator<'a> {
                 self.at = start + length;
                 self.atom_text(&format!("[{name}]"));
             }
-            _ => {
-                let (bytes, length) = class::escaped_bytes(self.source, start)?;
-                self.at = start + length;
-                let mut text = String::new();
-                class::push_bytes(&mut text, &bytes);
-                self.atom_text(&text);
-            }
+            _ => return self.escaped_bytes(start),
         }
+        Ok(())
+    }
+
+    /// An escape that stands for one character.
+    fn escaped_bytes(&mut self, start: usize) -> Result<(), Problem> {
+        let (bytes, length) = class::escaped_bytes(self.source, start)?;
+        self.at = start + length;
+        let mut text = String::new();
+        class::push_bytes(&mut text, &bytes);
+        self.atom_text(&text);
         Ok(())
     }
 
@@ -422,10 +426,7 @@ impl<'a> Translator<'a> {
         let digits = self.rest().bytes().take_while(u8::is_ascii_digit).count();
         let number: usize = self.rest()[..digits].parse().unwrap_or(usize::MAX);
         if number > 9 && number > self.out.groups.len() {
-            return Err(Problem::Foreign(
-                start,
-                "an octal escape without leading zero",
-            ));
+            return self.escaped_bytes(start);
         }
         if self.named_only || self.out.has_names() {
             let message = "numbered backref/call is not allowed. (use name)";
