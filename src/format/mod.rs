@@ -16,8 +16,10 @@ mod single_value;
 mod stdout;
 pub mod time;
 
+type Configure = fn(&Element) -> Result<Box<dyn Formatter>>;
+
 /// Name → configure.
-const FORMATTERS: &[(&str, fn(&Element) -> Result<Box<dyn Formatter>>)] = &[
+const FORMATTERS: &[(&str, Configure)] = &[
     ("json", json::configure),
     ("out_file", out_file::configure),
     ("ltsv", ltsv::configure),

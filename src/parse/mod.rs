@@ -19,8 +19,10 @@ pub mod syslog;
 pub mod time;
 pub mod types;
 
+type Configure = fn(&Element) -> Result<Box<dyn Parser>>;
+
 /// Name → configure.
-const PARSERS: &[(&str, fn(&Element) -> Result<Box<dyn Parser>>)] = &[
+const PARSERS: &[(&str, Configure)] = &[
     ("none", none::configure),
     ("json", json::configure),
     ("regexp", regexp::configure),

@@ -1,7 +1,10 @@
 use super::*;
 use proptest::prelude::*;
 
-fn find<'t>(expression: &str, text: &'t [u8]) -> Option<Vec<(String, Option<&'t [u8]>)>> {
+/// Each name with what its group matched.
+type Named<'t> = Vec<(String, Option<&'t [u8]>)>;
+
+fn find<'t>(expression: &str, text: &'t [u8]) -> Option<Named<'t>> {
     let pattern = Pattern::from_config(expression).unwrap_or_else(|error| panic!("{error}"));
     let mut captures = Captures::default();
     pattern.captures(text, &mut captures).then(|| {
