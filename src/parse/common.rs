@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use crate::config::types::Time;
-use crate::config::{Element, Result};
+use crate::config::{ConfigErrors, Element, Result};
 use crate::event::msgpack::{read_text, write_bin, write_str};
 use crate::event::{Entries, EventTime, MapWriter};
 
@@ -133,25 +133,30 @@ impl Rules {
         time_key: Option<&str>,
         time_type: TimeType,
     ) -> Result<Rules> {
-        let null_value_pattern = match &common.null_value_pattern {
-            Some(text) => Some(
-                Pattern::from_config(text)
-                    .map_err(|error| section.error_at("null_value_pattern", error.to_string()))?,
-            ),
-            None => None,
-        };
+        let mut errors = ConfigErrors::new();
+        let null_value_pattern = common.null_value_pattern.as_deref().and_then(|text| {
+            let compiled = Pattern::from_config(text).map_err(|error| {
+                section
+                    .error_at("null_value_pattern", error.to_string())
+                    .into()
+            });
+            errors.collect(compiled)
+        });
+        let settings = common.time_settings();
+        let time = errors.collect(TimeParser::configure(section, &settings, time_type));
+        let types = errors.collect(types::configure(section, &common.types));
+        errors.into_result()?;
+        let sound = "nothing was wrong";
+        let (time, types) = (time.expect(sound), types.expect(sound));
+        let time_key = common.time_key.as_deref().or(time_key);
         Ok(Rules {
-            time_key: common
-                .time_key
-                .as_deref()
-                .or(time_key)
-                .map(|key| key.as_bytes().to_vec()),
+            time_key: time_key.map(|key| key.as_bytes().to_vec()),
             keep_time_key: common.keep_time_key,
             estimate_current_event: common.estimate_current_event,
-            time: TimeParser::configure(section, &common.time_settings(), time_type)?,
+            time,
             null_value_pattern,
             null_empty_string: common.null_empty_string,
-            types: types::configure(section, &common.types)?,
+            types,
         })
     }
 

@@ -153,7 +153,7 @@ fn formats(section: &Element) -> Result<Vec<String>> {
         };
         if bodies.len() + 1 != number {
             let message = format!(
-                "Jump of format index found. format{} is missing.",
+                "Jump of format index found: format{} is missing",
                 bodies.len() + 1
             );
             return Err(section.error_at(&key, message).into());
@@ -170,7 +170,7 @@ fn formats(section: &Element) -> Result<Vec<String>> {
     for number in [0].into_iter().chain(FORMATS + 1..100) {
         let key = format!("format{number}");
         if section.has(&key) {
-            let message = format!("Invalid formatN found. N should be 1 - {FORMATS}");
+            let message = format!("Invalid formatN found: N should be 1 - {FORMATS}");
             return Err(section.error_at(&key, message).into());
         }
     }
