@@ -213,6 +213,7 @@ fn quoted<'a>(inner: &'a [u8], delimiter: &[u8]) -> std::result::Result<Column<'
 mod tests {
     use super::super::tests::{json_of, section};
     use super::*;
+    use proptest::prelude::*;
     use serde_json::json;
 
     fn parser(keys: &[&str], quoted: bool) -> CsvParser {
@@ -263,5 +264,29 @@ mod tests {
             json!({"a": "1", "b": "2\t3"})
         );
         assert_eq!(json_of(&mut tsv, b"1").1, json!({"a": "1", "b": null}));
+    }
+
+    proptest! {
+        #[test]
+        fn columns_that_are_written_quoted_are_read_back(columns in proptest::collection::vec("[ -~\\n]{0,12}", 1..6)) {
+            let keys: Vec<String> = (0..columns.len()).map(|at| at.to_string()).collect();
+            let names: Vec<&str> = keys.iter().map(String::as_str).collect();
+            let quoted: Vec<String> = columns.iter().map(|text| format!("\"{}\"", text.replace('"', "\"\""))).collect();
+            let (_, record) = json_of(&mut parser(&names, true), quoted.join(",").as_bytes());
+            for (key, text) in keys.iter().zip(&columns) {
+                prop_assert_eq!(record[key].as_str(), Some(text.as_str()));
+            }
+        }
+
+        #[test]
+        fn no_line_panics(line in "[a,\"\t ]{0,30}", rubbish in proptest::collection::vec(any::<u8>(), 0..40)) {
+            let mut batch = Entries::default();
+            let now = EventTime { sec: 0, nsec: 0 };
+            for quoted in [true, false] {
+                for line in [line.as_bytes(), &rubbish] {
+                    parser(&["a", "b"], quoted).parse(line, now, Extra::default(), &mut batch);
+                }
+            }
+        }
     }
 }

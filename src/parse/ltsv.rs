@@ -123,6 +123,7 @@ impl Parser for LtsvParser {
 mod tests {
     use super::super::tests::{json_of, section};
     use super::*;
+    use proptest::prelude::*;
     use serde_json::json;
 
     fn parser(params: Params) -> LtsvParser {
@@ -165,5 +166,17 @@ mod tests {
         };
         let (_, record) = json_of(&mut parser(params), b"a=1  b=2\tc=3");
         assert_eq!(record, json!({"a": "1", "b": "2", "c": "3"}));
+    }
+
+    proptest! {
+        #[test]
+        fn every_line_gives_one_record(line in proptest::collection::vec(any::<u8>(), 0..60)) {
+            let line: Vec<u8> = line.into_iter().map(|b| if b < 16 { b':' } else if b < 32 { b'\t' } else { b }).collect();
+            let mut batch = Entries::default();
+            let now = EventTime { sec: 0, nsec: 0 };
+            let parsed = parser(Params::default()).parse(&line, now, Extra::default(), &mut batch);
+            prop_assert_eq!(parsed, Parsed::Events(1));
+            prop_assert!(crate::event::msgpack::entries(&batch.freeze().0).all(|entry| entry.is_ok()));
+        }
     }
 }
