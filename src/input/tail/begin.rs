@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 use tracing::warn;
 
 use super::discover::Found;
-use super::file::{Origin, State, open};
+use super::file::{Identity, Origin, State, open};
 use super::params::tag_for;
 use super::pos_file::Entry;
 use super::source::{Source, trouble};
@@ -58,6 +58,7 @@ impl Source {
             self.begin(path);
         }
         self.fixed = fixed;
+        self.find_aliases();
         if std::mem::take(&mut self.memory.starting) {
             self.resume_vanished(&globbed);
         }
@@ -70,6 +71,18 @@ impl Source {
                 .max(Duration::from_millis(10));
         self.clock.names = None;
         self.clock.names_allowed = now + (now - start) * DISCOVER_SHARE;
+    }
+
+    /// Paths at which a generation stands that is read under another path, from which it was renamed.
+    fn find_aliases(&mut self) {
+        for track in self.tracks.values_mut().filter(|track| track.wanted) {
+            if track.current().is_none()
+                && let Ok(meta) = std::fs::metadata(&track.path)
+                && self.known.reading.contains(&Identity::of(&meta))
+            {
+                self.aliases.insert(track.path.clone(), Identity::of(&meta));
+            }
+        }
     }
 
     /// `limit_recently_modified`: a file that we know is never too old.
@@ -89,7 +102,9 @@ impl Source {
     pub fn begin(&mut self, path: PathBuf) {
         let opened = match open(&path) {
             Ok(opened) => opened,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return self.begin_missing(path);
+            }
             Err(error) => return trouble(&mut self.troubles, &path, &error),
         };
         self.troubles.remove(&path);
@@ -117,9 +132,8 @@ impl Source {
                 {
                     Origin::Old
                 }
-                None if self.memory.starting => Origin::New,
                 None => {
-                    track.search_since(self.clock.last_sweep, false);
+                    self.search_unseen(&mut track);
                     Origin::New
                 }
             },
@@ -127,6 +141,28 @@ impl Source {
         let current = self.known.begin(opened, origin, State::Current);
         track.add(current);
         self.tracks.insert(path, track);
+    }
+
+    /// Nothing stands at the path: what stood there since the last look may stand beside it.
+    fn begin_missing(&mut self, path: PathBuf) {
+        if self.memory.starting && self.memory.entries.iter().any(|entry| entry.path == path) {
+            return;
+        }
+        let mut track = Track::new(path.clone(), self.tag(&path));
+        self.search_unseen(&mut track);
+        track.find_between(&mut self.known, None);
+        if !track.generations.is_empty() {
+            self.tracks.insert(path, track);
+        }
+    }
+
+    /// Searches generations that came and went since the positions were written, or since the last look.
+    fn search_unseen(&self, track: &mut Track) {
+        if !self.memory.starting {
+            track.search_since(self.clock.last_sweep, false);
+        } else if let Some(modified) = self.memory.modified {
+            track.search_since(modified, true);
+        }
     }
 
     /// The pos_file names a generation that is no longer at its path: finish it and those that came after it.

@@ -95,4 +95,6 @@ fn absolute(path: &Path) -> PathBuf {
 }
 
 #[cfg(test)]
+mod model_tests;
+#[cfg(test)]
 mod tests;

@@ -48,8 +48,21 @@ pub struct Source {
     pub(super) clock: Clock,
     /// What was said about a path that cannot be read: it is said once per change.
     pub(super) troubles: HashMap<PathBuf, String>,
+    /// The phase `AtEnd` was reached: what is there now is the last.
+    pub(super) at_end: bool,
     pub(super) finished: bool,
     pub(super) blocked: bool,
+}
+
+/// What is to be done after a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// Another one at once.
+    More,
+    /// Wait for something to happen.
+    Idle,
+    /// Nothing: the run is over.
+    Closed,
 }
 
 /// When things are due.
@@ -119,6 +132,7 @@ impl Source {
                 last_sweep: SystemTime::now(),
             },
             troubles: HashMap::new(),
+            at_end: false,
             finished: false,
             blocked: false,
         })
@@ -126,38 +140,49 @@ impl Source {
 
     /// Runs until the phase `Close`.
     pub fn run(mut self) -> anyhow::Result<()> {
-        self.discover();
-        let mut at_end = false;
+        self.begin_run()?;
         loop {
-            let phase = self.surroundings.stop.phase();
-            let mut more = false;
-            match phase {
-                Phase::Close => {
-                    self.finish();
-                    return self.write_positions();
-                }
-                Phase::Now => self.finish(),
-                Phase::AtEnd if !at_end => {
-                    at_end = true;
-                    self.look_at_all();
-                    self.discover();
-                    more = true;
-                }
-                _ if self.finished => {}
-                _ => more = self.round(at_end),
-            }
-            self.keep_time();
-            let seen = self.bell.wait(if more {
-                Duration::ZERO
-            } else {
-                self.until_next()
-            });
+            let wait = match self.step()? {
+                Step::More => Duration::ZERO,
+                Step::Idle => self.until_next(),
+                Step::Closed => return Ok(()),
+            };
+            let seen = self.bell.wait(wait);
             self.notice(&seen);
         }
     }
 
+    /// The first look. A pos_file is there from now on: whatever is born later is new to the next start too.
+    pub(super) fn begin_run(&mut self) -> anyhow::Result<()> {
+        self.discover();
+        self.write_positions()
+    }
+
+    /// Does what can be done without waiting.
+    pub(super) fn step(&mut self) -> anyhow::Result<Step> {
+        let mut more = false;
+        match self.surroundings.stop.phase() {
+            Phase::Close => {
+                self.finish();
+                self.write_positions()?;
+                return Ok(Step::Closed);
+            }
+            Phase::Now => self.finish(),
+            _ if self.finished => {}
+            Phase::AtEnd if !self.at_end => {
+                self.at_end = true;
+                self.look_at_all();
+                self.discover();
+                more = true;
+            }
+            _ => more = self.round(),
+        }
+        self.keep_time();
+        Ok(if more { Step::More } else { Step::Idle })
+    }
+
     /// Gives every file with something to read its turn. True if there is more to read without waiting.
-    fn round(&mut self, at_end: bool) -> bool {
+    fn round(&mut self) -> bool {
         let (mut more, mut blocked) = (false, false);
         let mut truncated = false;
         for track in self.tracks.values_mut() {
@@ -186,7 +211,7 @@ impl Source {
             self.look_at_all();
         }
         self.set_blocked(blocked);
-        if at_end && !more && !blocked {
+        if self.at_end && !more && !blocked {
             return !self.end();
         }
         more
@@ -219,6 +244,10 @@ impl Source {
 
     fn finish(&mut self) {
         if !std::mem::replace(&mut self.finished, true) {
+            // The pos_file is to name every generation by the name that it has now.
+            self.look_at_all();
+            self.discover();
+            self.look_at_all();
             self.set_blocked(false);
             self.tell();
             (self.surroundings.finished)();
@@ -231,7 +260,7 @@ impl Source {
     }
 
     /// Takes up what events said.
-    fn notice(&mut self, seen: &Seen) {
+    pub(super) fn notice(&mut self, seen: &Seen) {
         if seen.everything {
             self.clock.sweep = Instant::now();
         }
@@ -361,8 +390,8 @@ impl Source {
             .values()
             .filter_map(|track| track.entry(ledger))
             .collect();
-        let untracked = |path: &PathBuf| !self.tracks.contains_key(path);
-        for (path, identity) in self.aliases.iter().filter(|(path, _)| untracked(path)) {
+        // After the tracks' own: of two entries with one path the last is about the file that stands there.
+        for (path, identity) in &self.aliases {
             let mut generations = self.tracks.values().flat_map(|track| &track.generations);
             let read = match generations.find(|reading| reading.identity == *identity) {
                 Some(reading) => ledger.committed(reading.account),
@@ -374,7 +403,7 @@ impl Source {
                 inode: identity.inode,
             }));
         }
-        let kept = |entry: &&Entry| untracked(&entry.path);
+        let kept = |entry: &&Entry| !self.tracks.contains_key(&entry.path);
         entries.extend(self.memory.entries.iter().filter(kept).cloned());
         pos_file.replace(&entries).map_err(|error| {
             // Not written, so still to be written.

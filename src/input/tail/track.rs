@@ -160,9 +160,14 @@ impl Track {
         match &mut self.search {
             Some(search) => search.until = until,
             None => {
-                let floor = floor.checked_sub(CLOCK_SLACK).unwrap_or(floor);
+                // What was written before the positions were is safe; what was born about then may be new.
+                let slack = if by_modified {
+                    Duration::ZERO
+                } else {
+                    CLOCK_SLACK
+                };
                 self.search = Some(Search {
-                    floor,
+                    floor: floor.checked_sub(slack).unwrap_or(floor),
                     by_modified,
                     until,
                 });
@@ -264,7 +269,8 @@ impl Track {
         current.dirty = true;
     }
 
-    fn find_between(&mut self, known: &mut Known, at_path: Option<Identity>) {
+    /// Begins to read the generations that the search finds; `at_path` is not one of them.
+    pub fn find_between(&mut self, known: &mut Known, at_path: Option<Identity>) {
         let Some(search) = self.search else {
             return;
         };

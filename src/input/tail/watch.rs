@@ -33,7 +33,8 @@ pub struct Seen {
     pub names_changed: bool,
     /// Events were lost: every file and directory must be looked at.
     pub everything: bool,
-    woken: bool,
+    /// The thread was called for another reason.
+    pub woken: bool,
 }
 
 impl Seen {
