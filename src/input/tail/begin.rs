@@ -159,7 +159,7 @@ impl Source {
     /// Searches generations that came and went since the positions were written, or since the last look.
     fn search_unseen(&self, track: &mut Track) {
         if !self.memory.starting {
-            track.search_since(self.clock.last_sweep, false);
+            track.search_since_look(self.clock.last_sweep);
         } else if let Some(modified) = self.memory.modified {
             track.search_since(modified, true);
         }

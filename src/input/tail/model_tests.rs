@@ -171,6 +171,20 @@ impl History {
         file.write_all(text.as_bytes()).expect("written");
     }
 
+    /// File times are coarse; generations of one tick cannot be told apart and are repeated. Waits for the next tick.
+    fn tick(&self) {
+        let time = || {
+            fs::write(self.path("tick"), "x").expect("a file");
+            fs::metadata(self.path("tick"))
+                .and_then(|meta| meta.modified())
+                .expect("a time")
+        };
+        let before = time();
+        while time() <= before + Duration::from_millis(4) {
+            std::thread::yield_now();
+        }
+    }
+
     fn act(&mut self, action: &Action) {
         match action {
             Action::Append(lines) => {
@@ -206,12 +220,16 @@ impl History {
                 if self.path("a.log").exists() {
                     fs::rename(self.path("a.log"), self.path("a.log.1")).expect("renamed");
                 }
+                self.tick();
                 if *create {
                     self.append("");
                 }
             }
             Action::Look => self.look(),
-            Action::Ack(which) => self.receiver.ack(|flying| which.index(flying)),
+            Action::Ack(which) => {
+                self.tick();
+                self.receiver.ack(|flying| which.index(flying));
+            }
             Action::Restart => {
                 self.stop(Phase::Now);
                 self.receiver.lose();
@@ -243,6 +261,7 @@ impl History {
         let deadline = Instant::now() + Duration::from_secs(5);
         loop {
             self.look();
+            self.tick();
             while !self.receiver.flying.lock().expect("no panic").is_empty() {
                 self.receiver.ack(|_| 0);
             }

@@ -231,13 +231,18 @@ impl PosFile {
         &self.path
     }
 
-    /// Puts these entries in place of what stands there: written beside it, synced, renamed over it, directory synced.
-    /// Does nothing where the text is the same.
+    /// Puts these entries in place of what stands there, unless they are the same.
     pub fn replace(&mut self, entries: &[Entry]) -> io::Result<()> {
-        let text = print(entries);
-        if text == self.written && self.path.exists() {
+        if print(entries) == self.written && self.path.exists() {
             return Ok(());
         }
+        self.renew(entries)
+    }
+
+    /// Puts these entries in place of what stands there, the same or not: its time then says that nothing older is unread.
+    /// Written beside it, synced, renamed over it, directory synced.
+    pub fn renew(&mut self, entries: &[Entry]) -> io::Result<()> {
+        let text = print(entries);
         let temporary = beside(&self.path, ".tmp");
         // One that a crash left behind; if it cannot be removed, creating it says why.
         let _ = fs::remove_file(&temporary);

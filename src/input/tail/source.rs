@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
 
+use anyhow::Context;
 use tracing::{error, info, warn};
 
 use super::absolute;
@@ -155,7 +156,7 @@ impl Source {
     /// The first look. A pos_file is there from now on: whatever is born later is new to the next start too.
     pub(super) fn begin_run(&mut self) -> anyhow::Result<()> {
         self.discover();
-        self.write_positions()
+        self.write_positions(PosFile::replace)
     }
 
     /// Does what can be done without waiting.
@@ -164,7 +165,7 @@ impl Source {
         match self.surroundings.stop.phase() {
             Phase::Close => {
                 self.finish();
-                self.write_positions()?;
+                self.write_positions(PosFile::renew)?;
                 return Ok(Step::Closed);
             }
             Phase::Now => self.finish(),
@@ -301,7 +302,7 @@ impl Source {
         }
         if self.known.ledger.has_moved() && self.clock.write <= now {
             self.clock.write = now + WRITE_POSITIONS;
-            if let Err(error) = self.write_positions() {
+            if let Err(error) = self.write_positions(PosFile::replace) {
                 error!("{error:#}, trying again");
                 self.clock.write = now + 5 * WRITE_POSITIONS;
             }
@@ -379,17 +380,26 @@ impl Source {
         }
     }
 
-    fn write_positions(&mut self) -> anyhow::Result<()> {
+    /// Writes the positions with `write`, one of the two ways of [`PosFile`].
+    fn write_positions(
+        &mut self,
+        write: fn(&mut PosFile, &[Entry]) -> std::io::Result<()>,
+    ) -> anyhow::Result<()> {
         self.known.ledger.take_moved();
+        let entries = self.entries();
         let Some(pos_file) = &mut self.pos_file else {
             return Ok(());
         };
+        write(pos_file, &entries)
+            // Not written, so still to be written.
+            .inspect_err(|_| self.known.ledger.mark_moved())
+            .with_context(|| format!("cannot write pos_file {}", pos_file.path().display()))
+    }
+
+    fn entries(&self) -> Vec<Entry> {
         let ledger = &self.known.ledger;
-        let mut entries: Vec<Entry> = self
-            .tracks
-            .values()
-            .filter_map(|track| track.entry(ledger))
-            .collect();
+        let tracks = self.tracks.values();
+        let mut entries: Vec<Entry> = tracks.filter_map(|track| track.entry(ledger)).collect();
         // After the tracks' own: of two entries with one path the last is about the file that stands there.
         for (path, identity) in &self.aliases {
             let mut generations = self.tracks.values().flat_map(|track| &track.generations);
@@ -405,14 +415,7 @@ impl Source {
         }
         let kept = |entry: &&Entry| !self.tracks.contains_key(&entry.path);
         entries.extend(self.memory.entries.iter().filter(kept).cloned());
-        pos_file.replace(&entries).map_err(|error| {
-            // Not written, so still to be written.
-            ledger.mark_moved();
-            anyhow::Error::new(error).context(format!(
-                "cannot write pos_file {}",
-                pos_file.path().display()
-            ))
-        })
+        entries
     }
 
     fn tell(&self) {

@@ -160,19 +160,18 @@ impl Track {
         match &mut self.search {
             Some(search) => search.until = until,
             None => {
-                // What was written before the positions were is safe; what was born about then may be new.
-                let slack = if by_modified {
-                    Duration::ZERO
-                } else {
-                    CLOCK_SLACK
-                };
                 self.search = Some(Search {
-                    floor: floor.checked_sub(slack).unwrap_or(floor),
+                    floor,
                     by_modified,
                     until,
                 });
             }
         }
+    }
+
+    /// Looks for generations born after a look at this time of our clock.
+    pub fn search_since_look(&mut self, look: SystemTime) {
+        self.search_since(look.checked_sub(CLOCK_SLACK).unwrap_or(look), false);
     }
 
     /// Compares the open files and the path with what was known, opens what is new. An error is about the path and leaves
@@ -245,7 +244,7 @@ impl Track {
                 "detected rotation of {}; waiting {wait} seconds",
                 self.path.display()
             );
-            self.search_since(seen, false);
+            self.search_since_look(seen);
         }
     }
 
