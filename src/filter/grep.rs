@@ -12,12 +12,12 @@ use serde::Deserialize;
 use tracing::{debug, warn};
 
 use super::accessor::{Accessor, Found};
-use super::pattern::Pattern;
 use super::{Filter, Filtered, text};
 use crate::config::types::Regexp;
 use crate::config::{ConfigErrors, Element, Result};
 use crate::event::Tag;
 use crate::event::msgpack::entries;
+use crate::parse::regexp::{Flags, Pattern};
 
 /// The highest N of the old `regexpN` and `excludeN`.
 const OLD_PARAMETERS: usize = 20;
@@ -118,8 +118,7 @@ fn read_rule(section: &Element) -> Result<Rule> {
     let pattern = params.pattern.ok_or_else(|| required("pattern"))?;
     Ok(Rule {
         key: Accessor::parse(&key).map_err(|why| section.error_at("key", why))?,
-        pattern: Pattern::compile(&pattern.source, &pattern.flags)
-            .map_err(|why| section.error_at("pattern", why))?,
+        pattern: compile(&pattern).map_err(|why| section.error_at("pattern", why))?,
     })
 }
 
@@ -145,12 +144,14 @@ fn old_rules(section: &Element, name: &str) -> Result<Vec<Rule>> {
             ));
             continue;
         }
-        let rule = Pattern::compile(pattern, "").and_then(|pattern| {
-            Ok(Rule {
-                key: Accessor::parse(key)?,
-                pattern,
-            })
-        });
+        let rule = Pattern::compile(pattern, Flags::default())
+            .map_err(|error| error.to_string())
+            .and_then(|pattern| {
+                Ok(Rule {
+                    key: Accessor::parse(key)?,
+                    pattern,
+                })
+            });
         rules.extend(errors.collect(rule.map_err(|why| section.error_at(&parameter, why).into())));
     }
     errors.into_result()?;
@@ -211,8 +212,25 @@ impl Rule {
             Found::Missing => {}
             Found::NoParts => return Err(()),
         }
-        Ok(self.pattern.is_match(scratch))
+        Ok(is_match(&self.pattern, scratch))
     }
+}
+
+fn compile(regexp: &Regexp) -> std::result::Result<Pattern, String> {
+    let flags = Flags {
+        ignore_case: regexp.flags.contains('i'),
+        multi_line: regexp.flags.contains('m'),
+    };
+    Pattern::compile(&regexp.source, flags).map_err(|error| error.to_string())
+}
+
+/// Whether the pattern matches anywhere. As in Fluentd, bytes that are not UTF-8 count as `?`.
+fn is_match(pattern: &Pattern, text: &[u8]) -> bool {
+    if std::str::from_utf8(text).is_ok() {
+        return pattern.is_match(text);
+    }
+    let scrubbed = String::from_utf8_lossy(text).replace('\u{fffd}', "?");
+    pattern.is_match(scrubbed.as_bytes())
 }
 
 impl Filter for Grep {

@@ -7,7 +7,6 @@ use crate::event::Tag;
 
 mod accessor;
 mod grep;
-mod pattern;
 mod record_transformer;
 mod template;
 mod text;

@@ -21,19 +21,19 @@ enum Format {
     Json,
 }
 
-/// Reads the `<format>` of an output section.
-pub fn configure(section: &Element, default_type: &str) -> Result<Box<dyn Formatter>> {
-    let format = section.section("format")?;
-    let plugin_type = match format {
-        Some(format) => format.plugin_type()?,
-        None => default_type,
-    };
-    match plugin_type {
+/// Builds the formatter of a `<format>` section.
+pub fn configure(section: &Element) -> Result<Box<dyn Formatter>> {
+    configure_type(section, section.plugin_type()?, "@type")
+}
+
+/// Builds the formatter of this name, which stands at `key`.
+pub fn configure_type(section: &Element, name: &str, key: &str) -> Result<Box<dyn Formatter>> {
+    match name {
         "stdout" => Ok(Box::new(Format::Stdout)),
         "out_file" => Ok(Box::new(Format::OutFile)),
         "json" => Ok(Box::new(Format::Json)),
         other => Err(section
-            .error(format!("format '{other}' is not supported yet"))
+            .error_at(key, format!("format '{other}' is not supported yet"))
             .into()),
     }
 }

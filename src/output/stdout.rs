@@ -1,7 +1,9 @@
 //! out_stdout: one line per event on the log stream, as Fluentd: standard output, or the file of `-o`.
 
-use super::format_shim::{self as format, Formatter};
-use super::{Boxed, Configured, LogStream, Output, OutputContext, WriteError, refuse_inject};
+use super::format_shim::Formatter;
+use super::{
+    Boxed, Configured, LogStream, Output, OutputContext, WriteError, formatter, refuse_inject,
+};
 use crate::buffer::Chunk;
 use crate::config::{Element, Result};
 use crate::event::msgpack::entries;
@@ -15,7 +17,7 @@ struct Stdout {
 /// Reads a `<match>` or `<store>` section of type stdout.
 pub fn configure(section: &Element, context: &OutputContext) -> Result<Configured> {
     refuse_inject(section)?;
-    let formatter = format::configure(section, "stdout")?;
+    let formatter = formatter(section, "stdout")?;
     let log = context.log.clone();
     Ok(Configured::unbuffered("stdout", Stdout { formatter, log }))
 }

@@ -21,8 +21,8 @@ use nix::fcntl::OFlag;
 use serde::Deserialize;
 
 use self::name::{Names, Plan, is_indexed, place, with_index};
-use super::format_shim::{self as format, Formatter};
-use super::{Boxed, Configured, Output, OutputContext, WriteError, refuse_inject};
+use super::format_shim::Formatter;
+use super::{Boxed, Configured, Output, OutputContext, WriteError, formatter, refuse_inject};
 use crate::buffer::Chunk;
 use crate::config::types::Time;
 use crate::config::{ConfigErrors, Element, Result};
@@ -134,7 +134,7 @@ pub fn configure(section: &Element, _context: &OutputContext) -> Result<Configur
             section.warn_at(key, message);
         }
     }
-    let formatter = errors.collect(format::configure(section, "out_file"));
+    let formatter = errors.collect(formatter(section, "out_file"));
     let names = errors.collect(names(section, &params));
     errors.into_result()?;
     let (Some(formatter), Some(names)) = (formatter, names) else {

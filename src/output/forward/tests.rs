@@ -513,3 +513,70 @@ async fn servers_with_security_are_shaken_hands_with_and_impostors_get_nothing()
     assert_eq!((nodes[0].sent_chunks, nodes[1].acked_chunks), (0, 1));
     assert!(!nodes[0].available);
 }
+
+/// What was logged while the test ran: level and message.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<String>>>);
+
+impl<S: tracing::Subscriber> tracing_subscriber::Layer<S> for Log {
+    fn on_event(
+        &self,
+        event: &tracing::Event<'_>,
+        _context: tracing_subscriber::layer::Context<'_, S>,
+    ) {
+        let mut line = event.metadata().level().to_string();
+        event.record(
+            &mut |field: &tracing::field::Field, value: &dyn std::fmt::Debug| {
+                if field.name() == "message" {
+                    line += &format!(" {value:?}");
+                }
+            },
+        );
+        self.0.lock().expect("no test panics").push(line);
+    }
+}
+
+#[tokio::test]
+async fn the_operator_reads_fluentds_words_once_per_change() {
+    use tracing_subscriber::layer::SubscriberExt;
+    let log = Log::default();
+    let _guard = tracing::subscriber::set_default(tracing_subscriber::registry().with(log.clone()));
+    let primary = Peer::start(Manner::HangsUp).await;
+    let second = Peer::start(Manner::Acks).await;
+    let params = Params {
+        heartbeat_type: HeartbeatType::None,
+        recover_wait: millis(3_600_000),
+        ..params()
+    };
+    let servers = vec![server(primary.address), standby(second.address)];
+    let forward = Forward::new(&params, servers, None);
+    delivered(&forward).await;
+    delivered(&forward).await;
+    forward.state().health[0] = Health::new(
+        Limits {
+            heartbeat_interval: None,
+            recover_wait: Duration::ZERO,
+            hard_timeout: Duration::ZERO,
+            phi_threshold: None,
+        },
+        now(),
+    );
+    forward.choose(&[false, false]);
+    let warnings: Vec<String> = log.0.lock().expect("no test panics").clone();
+    let warnings: Vec<&str> = warnings
+        .iter()
+        .map(String::as_str)
+        .filter(|line| line.starts_with("WARN") || line.starts_with("INFO"))
+        .collect();
+    let primary = primary.address;
+    let second = second.address;
+    assert_eq!(
+        warnings,
+        [
+            "WARN destination node closed the connection. regard it as unavailable.".to_owned(),
+            format!("WARN detached forwarding server '{primary}'"),
+            format!("WARN using standby node {second}"),
+            format!("INFO standby node {second} steps back"),
+        ]
+    );
+}
