@@ -12,14 +12,13 @@ use std::io::{self, Write};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use self::format_shim::{self as format, Formatter};
 use crate::buffer::Chunk;
 use crate::config::{Element, Result};
 use crate::stop::Stop;
 
 mod file;
-mod format_shim;
 pub mod forward;
+mod lines;
 mod null;
 mod stdout;
 
@@ -228,26 +227,6 @@ pub fn configure(section: &Element, context: &OutputContext) -> Result<Configure
         .error_at("@type", message)
         .suggest(plugin_type, known);
     Err(error.into())
-}
-
-/// The formatter of an output's `<format>`, or of its default type.
-fn formatter(section: &Element, default_type: &str) -> Result<Box<dyn Formatter>> {
-    match section.section("format")? {
-        Some(format) if format.has("@type") || format.has("type") => format::configure(format),
-        Some(format) => format::configure_type(format, default_type, "@type"),
-        None => {
-            let format = Element::synthetic(section, "format", None);
-            format::configure_type(&format, default_type, "@type")
-        }
-    }
-}
-
-/// For outputs that could inject and do not yet.
-fn refuse_inject(section: &Element) -> Result<()> {
-    match section.section("inject")? {
-        Some(inject) => Err(inject.error("<inject> is not supported yet").into()),
-        None => Ok(()),
-    }
 }
 
 #[cfg(test)]

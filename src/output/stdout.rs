@@ -1,38 +1,35 @@
 //! out_stdout: one line per event on the log stream, as Fluentd: standard output, or the file of `-o`.
 
-use super::format_shim::Formatter;
-use super::{
-    Boxed, Configured, LogStream, Output, OutputContext, WriteError, formatter, refuse_inject,
-};
+use super::lines::Lines;
+use super::{Boxed, Configured, LogStream, Output, OutputContext, WriteError};
 use crate::buffer::Chunk;
 use crate::config::{Element, Result};
 use crate::event::msgpack::entries;
 
 /// The output.
 struct Stdout {
-    formatter: Box<dyn Formatter>,
+    lines: Lines,
     log: LogStream,
 }
 
 /// Reads a `<match>` or `<store>` section of type stdout.
 pub fn configure(section: &Element, context: &OutputContext) -> Result<Configured> {
-    refuse_inject(section)?;
-    let formatter = formatter(section, "stdout")?;
+    let lines = Lines::configure(section, "stdout")?;
     let log = context.log.clone();
-    Ok(Configured::unbuffered("stdout", Stdout { formatter, log }))
+    Ok(Configured::unbuffered("stdout", Stdout { lines, log }))
 }
 
 impl Stdout {
     async fn print(&self, chunk: &Chunk) -> std::result::Result<(), WriteError> {
-        let mut lines = Vec::with_capacity(2 * chunk.len());
+        let mut text = Vec::with_capacity(2 * chunk.len());
         for entry in chunk.segments().iter().flat_map(|bytes| entries(bytes)) {
             let entry = entry.map_err(|error| WriteError::Unrecoverable(error.into()))?;
-            self.formatter
-                .format(chunk.tag(), entry.time, entry.record, &mut lines);
+            self.lines
+                .append(chunk.tag(), entry.time, entry.record, &mut text);
         }
         let log = self.log.clone();
         // A terminal or a pipe may not take it at once.
-        tokio::task::spawn_blocking(move || log.print(&lines)).await??;
+        tokio::task::spawn_blocking(move || log.print(&text)).await??;
         Ok(())
     }
 }

@@ -21,8 +21,8 @@ use nix::fcntl::OFlag;
 use serde::Deserialize;
 
 use self::name::{Names, Plan, is_indexed, place, with_index};
-use super::format_shim::Formatter;
-use super::{Boxed, Configured, Output, OutputContext, WriteError, formatter, refuse_inject};
+use super::lines::Lines;
+use super::{Boxed, Configured, Output, OutputContext, WriteError};
 use crate::buffer::Chunk;
 use crate::config::types::Time;
 use crate::config::{ConfigErrors, Element, Result};
@@ -108,7 +108,7 @@ impl Default for SliceParams {
 /// The output.
 struct File {
     names: Names,
-    formatter: Box<dyn Formatter>,
+    lines: Lines,
     gzip: bool,
     /// One write at a time: two flush threads may have the same file.
     writing: Arc<Mutex<()>>,
@@ -118,7 +118,6 @@ struct File {
 pub fn configure(section: &Element, _context: &OutputContext) -> Result<Configured> {
     let params: Params = section.params()?;
     let mut errors = ConfigErrors::new();
-    errors.collect(refuse_inject(section));
     if params.compress == Compress::Zstd {
         let message = "zstd is not supported: use text or gzip";
         errors.push(section.error_at("compress", message));
@@ -134,15 +133,15 @@ pub fn configure(section: &Element, _context: &OutputContext) -> Result<Configur
             section.warn_at(key, message);
         }
     }
-    let formatter = errors.collect(formatter(section, "out_file"));
+    let lines = errors.collect(Lines::configure(section, "out_file"));
     let names = errors.collect(names(section, &params));
     errors.into_result()?;
-    let (Some(formatter), Some(names)) = (formatter, names) else {
+    let (Some(lines), Some(names)) = (lines, names) else {
         return Err(section.error("the parameters cannot be read").into());
     };
     let file = File {
         names,
-        formatter,
+        lines,
         gzip: params.compress != Compress::Text,
         writing: Arc::default(),
     };
@@ -246,9 +245,9 @@ impl File {
                     pieces.len() - 1
                 });
             }
-            let lines = &mut pieces[at].1;
-            self.formatter
-                .format(chunk.tag(), entry.time, entry.record, lines);
+            let text = &mut pieces[at].1;
+            self.lines
+                .append(chunk.tag(), entry.time, entry.record, text);
         }
         let path = |start| {
             let slice = self.names.slice(start).map_err(anyhow::Error::msg)?;
