@@ -1,5 +1,6 @@
 //! The drain of a build without the feature `aws`: there is none, and a configuration that asks for one is refused.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use crate::config::{self, Element};
@@ -7,7 +8,7 @@ use crate::output::Output;
 
 /// A plan that cannot be made.
 #[derive(Clone, Debug)]
-pub enum Plan {}
+pub struct Plan(Infallible);
 
 /// Refuses `<drain>`.
 pub fn configure(
