@@ -1,6 +1,5 @@
 //! The drain of a build without the feature `aws`: there is none, and a configuration that asks for one is refused.
 
-use std::convert::Infallible;
 use std::sync::Arc;
 
 use crate::config::{self, Element};
@@ -8,7 +7,7 @@ use crate::output::Output;
 
 /// A plan that cannot be made.
 #[derive(Clone, Debug)]
-pub struct Plan(Infallible);
+pub enum Plan {}
 
 /// Refuses `<drain>`.
 pub fn configure(

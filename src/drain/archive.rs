@@ -9,8 +9,8 @@ use serde::Serialize;
 
 use super::params::Place;
 use super::{Drain, Drainable};
-use crate::output::s3::{expand_time, join};
 use crate::output::s3::store::Stored;
+use crate::output::s3::{expand_time, join};
 
 /// Tries for each file.
 const TRIES: u32 = 3;
@@ -32,12 +32,22 @@ pub struct FileResult {
 
 /// Uploads what the globs match, until the time for it is over.
 pub(super) async fn upload<A: Drainable>(drain: &Drain<'_, A>) -> Vec<FileResult> {
-    let Some(archive) = &drain.plan.archive else { return Vec::new() };
-    tracing::info!(stage = "archive", elapsed = drain.elapsed(), "archive: uploading whole files");
+    let Some(archive) = &drain.plan.archive else {
+        return Vec::new();
+    };
+    tracing::info!(
+        stage = "archive",
+        elapsed = drain.elapsed(),
+        "archive: uploading whole files"
+    );
     let prefix = match drain.prefix(&archive.place).await {
         Ok(prefix) => prefix,
         Err(error) => {
-            tracing::error!(stage = "archive", error = format!("{error:#}"), "archive: no file is uploaded");
+            tracing::error!(
+                stage = "archive",
+                error = format!("{error:#}"),
+                "archive: no file is uploaded"
+            );
             return Vec::new();
         }
     };
@@ -46,14 +56,28 @@ pub(super) async fn upload<A: Drainable>(drain: &Drain<'_, A>) -> Vec<FileResult
         let end = drain.budget(0, None).spill.max(drain.start);
         let result = one(&archive.place, &prefix, &path, end).await;
         if let Some(error) = &result.error {
-            tracing::error!(stage = "archive", elapsed = drain.elapsed(), path = result.path, error, "archive: a file is not stored");
+            tracing::error!(
+                stage = "archive",
+                elapsed = drain.elapsed(),
+                path = result.path,
+                error,
+                "archive: a file is not stored"
+            );
         }
         results.push(result);
     }
-    let failed = results.iter().filter(|result| result.error.is_some()).count();
+    let failed = results
+        .iter()
+        .filter(|result| result.error.is_some())
+        .count();
     let bytes: u64 = results.iter().map(|result| result.bytes).sum();
     tracing::info!(
-        stage = "archive", elapsed = drain.elapsed(), files = results.len() - failed, failed, bytes, "archive: done"
+        stage = "archive",
+        elapsed = drain.elapsed(),
+        files = results.len() - failed,
+        failed,
+        bytes,
+        "archive: done"
     );
     results
 }
@@ -73,13 +97,23 @@ async fn one(place: &Place, prefix: &str, path: &Path, end: Instant) -> FileResu
         }
         match tokio::time::timeout_at(end.into(), place.store.put_file(&key, path)).await {
             Ok(Ok(Stored { bytes, truncated })) => {
-                return FileResult { key: Some(key), bytes, truncated, error: None, ..result };
+                return FileResult {
+                    key: Some(key),
+                    bytes,
+                    truncated,
+                    error: None,
+                    ..result
+                };
             }
             Ok(Err(error)) => result.error = Some(format!("{error:#}")),
             Err(_) => break,
         }
         if attempt < TRIES {
-            tokio::time::sleep(Duration::from_millis(500 << attempt).min(end.saturating_duration_since(Instant::now()))).await;
+            tokio::time::sleep(
+                Duration::from_millis(500 << attempt)
+                    .min(end.saturating_duration_since(Instant::now())),
+            )
+            .await;
         }
     }
     result

@@ -35,7 +35,12 @@ impl Command {
         let began = Instant::now();
         let limit = self.timeout.min(end.saturating_duration_since(began));
         let (ok, result) = self.attempt(limit).await;
-        Outcome { step: self.line.clone(), ok, result, seconds: began.elapsed().as_secs_f64() }
+        Outcome {
+            step: self.line.clone(),
+            ok,
+            result,
+            seconds: began.elapsed().as_secs_f64(),
+        }
     }
 
     async fn attempt(&self, limit: Duration) -> (bool, String) {
@@ -59,7 +64,10 @@ impl Command {
                     // It may have ended this instant: then there is nothing to kill.
                     let _ = killpg(Pid::from_raw(group), Signal::SIGKILL);
                 }
-                (false, format!("killed after {:.1} seconds", limit.as_secs_f64()))
+                (
+                    false,
+                    format!("killed after {:.1} seconds", limit.as_secs_f64()),
+                )
             }
         }
     }
@@ -70,7 +78,10 @@ mod tests {
     use super::*;
 
     fn command(line: &str, timeout: Duration) -> Command {
-        Command { line: line.to_owned(), timeout }
+        Command {
+            line: line.to_owned(),
+            timeout,
+        }
     }
 
     fn far() -> Instant {
@@ -94,13 +105,19 @@ mod tests {
         let outcome = command(&line, Duration::from_millis(300)).run(far()).await;
         assert!(!outcome.ok);
         assert!(outcome.result.contains("killed"), "{}", outcome.result);
-        let child: i32 = std::fs::read_to_string(pid).expect("started").trim().parse().expect("a pid");
+        let child: i32 = std::fs::read_to_string(pid)
+            .expect("started")
+            .trim()
+            .parse()
+            .expect("a pid");
         let gone = async {
             while is_running(child) {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(30), gone).await.expect("the child is killed too");
+        tokio::time::timeout(Duration::from_secs(30), gone)
+            .await
+            .expect("the child is killed too");
     }
 
     fn is_running(pid: i32) -> bool {

@@ -10,10 +10,10 @@ use serde::Serialize;
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 
+use super::Drain;
 use super::budget::{Budget, Progress};
 use super::drainable::{Drainable, OutputBacklog, Taken};
 use super::params::Spill;
-use super::Drain;
 use crate::output::WriteError;
 
 /// How often progress is measured while nothing else happens.
@@ -48,7 +48,10 @@ impl Residue {
 
     fn of<A: Drainable>(agent: &A) -> Residue {
         let behind_bytes = agent.ledger().behind_bytes;
-        let mut residue = Residue { behind_bytes, ..Residue::default() };
+        let mut residue = Residue {
+            behind_bytes,
+            ..Residue::default()
+        };
         for output in agent.backlog().iter().filter(|output| output.chunks > 0) {
             residue.chunks += output.chunks;
             residue.bytes += output.bytes;
@@ -59,7 +62,9 @@ impl Residue {
             ));
         }
         if behind_bytes > 0 {
-            residue.places.push(format!("{behind_bytes} bytes of tailed files are unread"));
+            residue
+                .places
+                .push(format!("{behind_bytes} bytes of tailed files are unread"));
         }
         residue
     }
@@ -107,7 +112,11 @@ pub(super) async fn make_safe<A: Drainable>(drain: &Drain<'_, A>) -> (Residue, S
         if !drain.plan.params.dry_run {
             agent.read_to_end();
             agent.inputs_finished().await;
-            tracing::info!(stage = "flush", elapsed = drain.elapsed(), "flush: inputs have read to the end of their files");
+            tracing::info!(
+                stage = "flush",
+                elapsed = drain.elapsed(),
+                "flush: inputs have read to the end of their files"
+            );
         }
         agent.emptied().await;
     };
@@ -118,27 +127,30 @@ pub(super) async fn make_safe<A: Drainable>(drain: &Drain<'_, A>) -> (Residue, S
     loop {
         tokio::select! {
             biased;
-            () = &mut done => return (Residue::of(agent), mover.spilled),
+            () = &mut done => break,
             Some(stored) = mover.uploads.join_next(), if !mover.uploads.is_empty() => {
                 mover.stored(drain, stored.unwrap_or_else(|_| Upload::Failed("the upload was cancelled".to_owned())));
                 mover.feed(drain);
             }
             _ = look.tick() => {
                 if mover.look(drain) >= drain.budget(0, None).spill {
+                    tracing::warn!(stage = "flush", elapsed = drain.elapsed(), "flush: the time for the data is over");
                     break;
                 }
                 mover.feed(drain);
             }
         }
     }
-    tracing::warn!(stage = "flush", elapsed = drain.elapsed(), "flush: the time for the data is over");
-    // Uploads in progress are cut: their chunks go back to their queues and count as not safe.
-    mover.uploads.shutdown().await;
+    mover.finish(drain).await;
     (Residue::of(agent), mover.spilled)
 }
 
 enum Upload {
-    Stored { bytes: u64, records: u64, took: Duration },
+    Stored {
+        bytes: u64,
+        records: u64,
+        took: Duration,
+    },
     Failed(String),
 }
 
@@ -178,14 +190,18 @@ impl<'a> Mover<'a> {
             return now;
         }
         let backlog = drain.agent.backlog();
-        let left = backlog.iter().map(|output| output.bytes).sum::<u64>() + drain.agent.ledger().behind_bytes;
+        let left = backlog.iter().map(|output| output.bytes).sum::<u64>()
+            + drain.agent.ledger().behind_bytes;
         let budget = drain.budget(left, self.rate());
         let refused = self.paused_until.is_some_and(|until| now < until);
         for output in &backlog {
-            let watched = self.outputs.entry(output.id.clone()).or_insert_with(|| Watched {
-                progress: Progress::new(output.moved, now),
-                side: Side::Forward,
-            });
+            let watched = self
+                .outputs
+                .entry(output.id.clone())
+                .or_insert_with(|| Watched {
+                    progress: Progress::new(output.moved, now),
+                    side: Side::Forward,
+                });
             watched.progress.observe(output.moved, output.bytes, now);
             let side = match refused {
                 true => Side::Forward,
@@ -203,24 +219,40 @@ impl<'a> Mover<'a> {
     /// Starts uploads while there is room and something to take.
     fn feed<A: Drainable>(&mut self, drain: &Drain<'_, A>) {
         let Some(spill) = self.spill else { return };
-        if self.paused_until.is_some_and(|until| Instant::now() < until) {
+        if self
+            .paused_until
+            .is_some_and(|until| Instant::now() < until)
+        {
             return;
         }
-        let ids: Vec<&String> =
-            self.outputs.iter().filter(|(_, watched)| watched.side != Side::Forward).map(|(id, _)| id).collect();
+        let ids: Vec<&String> = self
+            .outputs
+            .iter()
+            .filter(|(_, watched)| watched.side != Side::Forward)
+            .map(|(id, _)| id)
+            .collect();
         for id in ids {
             while self.uploads.len() < PARALLEL {
-                let Some(taken) = drain.agent.take(id) else { break };
+                let Some(taken) = drain.agent.take(id) else {
+                    break;
+                };
                 let output = spill.output.clone();
                 self.uploads.spawn(async move {
                     let began = Instant::now();
-                    let (bytes, records) = (taken.chunk().len() as u64, taken.chunk().records() as u64);
+                    let (bytes, records) =
+                        (taken.chunk().len() as u64, taken.chunk().records() as u64);
                     match output.write(taken.chunk()).await {
                         Ok(()) => {
                             taken.purge();
-                            Upload::Stored { bytes, records, took: began.elapsed() }
+                            Upload::Stored {
+                                bytes,
+                                records,
+                                took: began.elapsed(),
+                            }
                         }
-                        Err(WriteError::Retry(error) | WriteError::Unrecoverable(error)) => Upload::Failed(format!("{error:#}")),
+                        Err(WriteError::Retry(error) | WriteError::Unrecoverable(error)) => {
+                            Upload::Failed(format!("{error:#}"))
+                        }
                     }
                 });
             }
@@ -229,9 +261,18 @@ impl<'a> Mover<'a> {
 
     fn stored<A: Drainable>(&mut self, drain: &Drain<'_, A>, upload: Upload) {
         match upload {
-            Upload::Stored { bytes, records, took } => {
+            Upload::Stored {
+                bytes,
+                records,
+                took,
+            } => {
                 if self.spilled.chunks == 0 {
-                    tracing::info!(stage = "spill", elapsed = drain.elapsed(), bytes, "spill: stored the first chunk");
+                    tracing::info!(
+                        stage = "spill",
+                        elapsed = drain.elapsed(),
+                        bytes,
+                        "spill: stored the first chunk"
+                    );
                 }
                 self.spilled.chunks += 1;
                 self.spilled.bytes += bytes;
@@ -246,11 +287,33 @@ impl<'a> Mover<'a> {
                 self.paused_until = Some(Instant::now() + pause);
                 let residue = Residue::of(drain.agent);
                 tracing::error!(
-                    stage = "spill", elapsed = drain.elapsed(), error, bytes = residue.bytes, behind_bytes = residue.behind_bytes,
-                    pause = pause.as_secs(), "spill refused: its chunks stay in their buffers, the servers get another chance meanwhile"
+                    stage = "spill",
+                    elapsed = drain.elapsed(),
+                    error,
+                    bytes = residue.bytes,
+                    behind_bytes = residue.behind_bytes,
+                    pause = pause.as_secs(),
+                    "spill refused: its chunks stay in their buffers, the servers get another chance meanwhile"
                 );
                 self.spilled.last_error = Some(error);
             }
+        }
+    }
+
+    /// Cuts the uploads in progress: their chunks go back to their queues and count as not safe. What comes later is the servers' again.
+    async fn finish<A: Drainable>(&mut self, drain: &Drain<'_, A>) {
+        self.uploads.abort_all();
+        while let Some(ended) = self.uploads.join_next().await {
+            if let Ok(upload) = ended {
+                self.stored(drain, upload);
+            }
+        }
+        for (id, _) in self
+            .outputs
+            .iter()
+            .filter(|(_, watched)| watched.side == Side::Spill)
+        {
+            drain.agent.resume_flush(id);
         }
     }
 
@@ -265,10 +328,22 @@ fn turn<A: Drainable>(drain: &Drain<'_, A>, output: &OutputBacklog, from: Side, 
     let (elapsed, id) = (drain.elapsed(), output.id.as_str());
     match to {
         Side::Spill => {
-            tracing::warn!(stage = "spill", elapsed, output = id, bytes = output.bytes, "spill: no server takes the data in time, storing it");
+            tracing::warn!(
+                stage = "spill",
+                elapsed,
+                output = id,
+                bytes = output.bytes,
+                "spill: no server takes the data in time, storing it"
+            );
             drain.agent.pause_flush(id);
         }
-        Side::Both => tracing::warn!(stage = "spill", elapsed, output = id, bytes = output.bytes, "spill: time is short, storing beside the flush"),
+        Side::Both => tracing::warn!(
+            stage = "spill",
+            elapsed,
+            output = id,
+            bytes = output.bytes,
+            "spill: time is short, storing beside the flush"
+        ),
         Side::Forward => {}
     }
     if from == Side::Spill {
@@ -284,7 +359,13 @@ mod tests {
     fn forward_has_the_chunks_while_it_moves_and_time_allows() {
         let now = Instant::now();
         let at = |seconds| now + Duration::from_secs(seconds);
-        let budget = Budget { quiet: at(10), flush: at(60), spill: at(90), post: at(100), deadline: at(110) };
+        let budget = Budget {
+            quiet: at(10),
+            flush: at(60),
+            spill: at(90),
+            post: at(100),
+            deadline: at(110),
+        };
         assert_eq!(side(false, &budget, now), Side::Forward);
         assert_eq!(side(true, &budget, now), Side::Spill);
         assert_eq!(side(false, &budget, at(60)), Side::Both);

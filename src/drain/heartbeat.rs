@@ -37,7 +37,9 @@ impl FromStr for Setting {
             "off" => Ok(Setting::Off),
             number => match number.trim_end_matches('s').parse() {
                 Ok(seconds @ 1..) => Ok(Setting::Every(Duration::from_secs(seconds))),
-                _ => Err(format!("heartbeat is auto, off or a number of seconds, not '{number}'")),
+                _ => Err(format!(
+                    "heartbeat is auto, off or a number of seconds, not '{number}'"
+                )),
             },
         }
     }
@@ -67,32 +69,55 @@ pub(super) async fn keep<A: Drainable>(drain: &Drain<'_, A>) -> Infallible {
     let (action, info) = match names(drain).await {
         Ok(found) => found,
         Err(nothing) => {
-            tracing::info!(stage = "heartbeat", elapsed = drain.elapsed(), reason = nothing, "no heartbeat: no lifecycle action to keep");
-            drain.situation.send_modify(|now| now.names = Names::Nothing(nothing));
+            tracing::info!(
+                stage = "heartbeat",
+                elapsed = drain.elapsed(),
+                reason = nothing,
+                "no heartbeat: no lifecycle action to keep"
+            );
+            drain
+                .situation
+                .send_modify(|now| now.names = Names::Nothing(nothing));
             return std::future::pending().await;
         }
     };
     let timeout = info.as_ref().map_or(SHORTEST, |info| info.heartbeat);
     let global = info.map_or_else(|| global(timeout), |info| info.global);
     tracing::info!(
-        stage = "heartbeat", elapsed = drain.elapsed(), group = action.group, hook = action.hook,
-        heartbeat_timeout = timeout.as_secs(), "found the lifecycle hook"
+        stage = "heartbeat",
+        elapsed = drain.elapsed(),
+        group = action.group,
+        hook = action.hook,
+        heartbeat_timeout = timeout.as_secs(),
+        "found the lifecycle hook"
     );
-    drain.situation.send_modify(|now| now.names = Names::Known(action));
+    drain
+        .situation
+        .send_modify(|now| now.names = Names::Known(action));
     beat(drain, timeout, global).await
 }
 
-async fn beat<A: Drainable>(drain: &Drain<'_, A>, timeout: Duration, global: Duration) -> Infallible {
+async fn beat<A: Drainable>(
+    drain: &Drain<'_, A>,
+    timeout: Duration,
+    global: Duration,
+) -> Infallible {
     let mut failures = 0u32;
     loop {
         if drain.plan.heartbeat == Setting::Off || drain.situation.borrow().released {
             return std::future::pending().await;
         }
-        let Some(action) = drain.action() else { return std::future::pending().await };
+        let Some(action) = drain.action() else {
+            return std::future::pending().await;
+        };
         let reply = match drain.hooks().await {
             Ok(hooks) => hooks.heartbeat(&action).await,
             Err(error) => {
-                tracing::warn!(stage = "heartbeat", error = format!("{error:#}"), "cannot send a heartbeat");
+                tracing::warn!(
+                    stage = "heartbeat",
+                    error = format!("{error:#}"),
+                    "cannot send a heartbeat"
+                );
                 tokio::time::sleep(lifecycle::pause(Answer::Weather, 1, fastrand::f64())).await;
                 continue;
             }
@@ -114,22 +139,47 @@ async fn beat<A: Drainable>(drain: &Drain<'_, A>, timeout: Duration, global: Dur
 }
 
 fn accepted<A: Drainable>(drain: &Drain<'_, A>, timeout: Duration, global: Duration) {
-    tracing::info!(stage = "heartbeat", elapsed = drain.elapsed(), "heartbeat accepted");
+    tracing::info!(
+        stage = "heartbeat",
+        elapsed = drain.elapsed(),
+        "heartbeat accepted"
+    );
     drain.situation.send_modify(|now| {
-        now.witness.get_or_insert("a heartbeat that Auto Scaling accepted");
+        now.witness
+            .get_or_insert("a heartbeat that Auto Scaling accepted");
         let began = now.began.unwrap_or(drain.start);
-        now.hook = Some(HookClock { began, heartbeat: timeout, last_ok: Instant::now(), global });
+        now.hook = Some(HookClock {
+            began,
+            heartbeat: timeout,
+            last_ok: Instant::now(),
+            global,
+        });
     });
 }
 
-fn failed<A: Drainable>(drain: &Drain<'_, A>, text: &str, answer: Answer, failures: u32, token: bool) {
+fn failed<A: Drainable>(
+    drain: &Drain<'_, A>,
+    text: &str,
+    answer: Answer,
+    failures: u32,
+    token: bool,
+) {
     match answer {
         // Too early is normal: the doorbell rings before the hook exists.
         Answer::NoActiveAction if failures == 1 => {
-            tracing::info!(stage = "heartbeat", elapsed = drain.elapsed(), "no active lifecycle action yet, trying the heartbeat again");
+            tracing::info!(
+                stage = "heartbeat",
+                elapsed = drain.elapsed(),
+                "no active lifecycle action yet, trying the heartbeat again"
+            );
         }
         Answer::NoActiveAction => {}
-        _ => tracing::warn!(stage = "heartbeat", elapsed = drain.elapsed(), error = text, "heartbeat refused"),
+        _ => tracing::warn!(
+            stage = "heartbeat",
+            elapsed = drain.elapsed(),
+            error = text,
+            "heartbeat refused"
+        ),
     }
     if token && matches!(answer, Answer::NoActiveAction | Answer::Invalid) {
         // A stale token makes a valid call fail; the instance id cannot be stale.
@@ -139,8 +189,9 @@ fn failed<A: Drainable>(drain: &Drain<'_, A>, text: &str, answer: Answer, failur
 
 /// The names of our action, asked for until they are known or known not to exist.
 async fn names<A: Drainable>(drain: &Drain<'_, A>) -> Result<(Action, Option<HookInfo>), String> {
-    let mut told = false;
-    for attempt in 1.. {
+    let mut attempt = 0u32;
+    loop {
+        attempt = attempt.saturating_add(1);
         let later = match drain.hooks().await {
             Ok(hooks) => match discover(drain, hooks).await {
                 Discovery::Found(action, info) => return Ok((action, info)),
@@ -149,59 +200,102 @@ async fn names<A: Drainable>(drain: &Drain<'_, A>) -> Result<(Action, Option<Hoo
             },
             Err(error) => error,
         };
-        if !told {
-            tracing::warn!(stage = "heartbeat", error = format!("{later:#}"), "cannot find the lifecycle hook yet, trying again");
-            told = true;
+        if attempt == 1 {
+            tracing::warn!(
+                stage = "heartbeat",
+                error = format!("{later:#}"),
+                "cannot find the lifecycle hook yet, trying again"
+            );
         }
         // A letter may come at any time and bring the names.
         let mut changes = drain.situation.subscribe();
         let pause = lifecycle::pause(Answer::Weather, attempt, fastrand::f64());
         let _ = tokio::time::timeout(pause, changes.wait_for(|now| now.letter.is_some())).await;
     }
-    unreachable!("the loop above has no end")
 }
 
 /// group: configuration → instance tag → Auto Scaling → letter. hook: configuration → letter → the only terminating one (§5.4).
 async fn discover<A: Drainable>(drain: &Drain<'_, A>, hooks: &Hooks) -> Discovery {
     let params = &drain.plan.params;
-    let letter = drain.situation.borrow().letter.clone().map(|received| received.letter);
+    let letter = drain
+        .situation
+        .borrow()
+        .letter
+        .clone()
+        .map(|received| received.letter);
     if drain.notice.cause == Cause::ByHand {
         let (_, state) = hooks.whereabouts().await;
         if !lifecycle::is_terminating(&state) {
-            return Discovery::Nothing(format!("started by hand, and the instance does not terminate ({state:?})"));
+            return Discovery::Nothing(format!(
+                "started by hand, and the instance does not terminate ({state:?})"
+            ));
         }
         drain.situation.send_modify(|now| {
-            now.witness.get_or_insert("the state that Auto Scaling reports");
+            now.witness
+                .get_or_insert("the state that Auto Scaling reports");
         });
     }
     let group = match &params.group_name {
         Some(group) => Some(group.clone()),
-        None => match drain.aws.imds().get("tags/instance/aws:autoscaling:groupName").await {
+        None => match drain
+            .aws
+            .imds()
+            .get("tags/instance/aws:autoscaling:groupName")
+            .await
+        {
             Ok(Some(group)) => Some(group),
-            _ => hooks.whereabouts().await.0.or_else(|| letter.as_ref()?.group.clone()),
+            _ => hooks
+                .whereabouts()
+                .await
+                .0
+                .or_else(|| letter.as_ref()?.group.clone()),
         },
     };
     let Some(group) = group else {
-        return Discovery::Later(anyhow::anyhow!("the Auto Scaling group of {} is not known: set group_name", drain.instance));
+        return Discovery::Later(anyhow::anyhow!(
+            "the Auto Scaling group of {} is not known: set group_name",
+            drain.instance
+        ));
     };
-    let wanted = params.hook_name.clone().or_else(|| letter.as_ref()?.hook.clone());
-    let token = |hook: &str| letter.clone().filter(|letter| letter.hook.as_deref() == Some(hook))?.token;
+    let wanted = params
+        .hook_name
+        .clone()
+        .or_else(|| letter.as_ref()?.hook.clone());
+    let token = |hook: &str| {
+        letter
+            .clone()
+            .filter(|letter| letter.hook.as_deref() == Some(hook))?
+            .token
+    };
     match (wanted, hooks.terminating(&group).await) {
         (Some(hook), known) => {
-            let info = known.ok().and_then(|known| known.into_iter().find(|info| info.name == hook));
+            let info = known
+                .ok()
+                .and_then(|known| known.into_iter().find(|info| info.name == hook));
             let token = token(&hook);
             Discovery::Found(Action { group, hook, token }, info)
         }
         (None, Ok(known)) => match <[HookInfo; 1]>::try_from(known) {
             Ok([info]) => {
                 let token = token(&info.name);
-                Discovery::Found(Action { group, hook: info.name.clone(), token }, Some(info))
+                Discovery::Found(
+                    Action {
+                        group,
+                        hook: info.name.clone(),
+                        token,
+                    },
+                    Some(info),
+                )
             }
-            Err(none) if none.is_empty() => Discovery::Nothing(format!("group {group} has no terminating hook")),
+            Err(none) if none.is_empty() => {
+                Discovery::Nothing(format!("group {group} has no terminating hook"))
+            }
             Err(several) => {
                 let names: Vec<_> = several.into_iter().map(|info| info.name).collect();
                 tracing::error!(hooks = ?names, group, "several terminating hooks: set hook_name. This drain completes none of them");
-                Discovery::Nothing(format!("group {group} has several terminating hooks and hook_name is not set"))
+                Discovery::Nothing(format!(
+                    "group {group} has several terminating hooks and hook_name is not set"
+                ))
             }
         },
         (None, Err(error)) => Discovery::Later(error),

@@ -8,15 +8,26 @@ use super::params::Source;
 use super::queue::{Found, Polling, Received, Rules};
 use super::{Drain, Drainable, Names};
 
-/// Looks until it is found, then waits for the drain to end.
+/// How long our letter is hidden at a time: a run that dies gives it back soon.
+const HIDE: Duration = Duration::from_secs(90);
+/// How often that is renewed.
+const RENEW: Duration = Duration::from_secs(30);
+
+/// Looks until it is found, then keeps it hidden until the drain ends.
 pub(super) async fn watch<A: Drainable>(drain: &Drain<'_, A>) -> Infallible {
-    let known = drain.situation.borrow().letter.clone();
-    if let Some(received) = known {
-        hold(drain, &received).await;
-    } else if drain.queue_url().is_some() && !drain.plan.params.dry_run {
+    if drain.queue_url().is_none() || drain.plan.params.dry_run {
+        return std::future::pending().await;
+    }
+    if drain.situation.borrow().letter.is_none() {
         find(drain).await;
     }
-    std::future::pending().await
+    loop {
+        let letter = drain.situation.borrow().letter.clone();
+        if let Some(received) = letter {
+            hold(drain, &received).await;
+        }
+        tokio::time::sleep(RENEW).await;
+    }
 }
 
 async fn find<A: Drainable>(drain: &Drain<'_, A>) {
@@ -24,7 +35,10 @@ async fn find<A: Drainable>(drain: &Drain<'_, A>) {
         match drain.queue().await {
             Ok(queue) => break queue,
             Err(error) => {
-                tracing::warn!(error = format!("{error:#}"), "cannot read the queue yet, trying again");
+                tracing::warn!(
+                    error = format!("{error:#}"),
+                    "cannot read the queue yet, trying again"
+                );
                 tokio::time::sleep(Duration::from_secs(2)).await;
             }
         }
@@ -36,8 +50,12 @@ async fn find<A: Drainable>(drain: &Drain<'_, A>) {
     let mut rules = Rules::new(polling);
     loop {
         for found in queue.find(&mut rules, &drain.instance).await {
-            let Found::Letter(received) = found else { continue };
-            if drain.plan.params.hook_name.is_some() && received.letter.hook != drain.plan.params.hook_name {
+            let Found::Letter(received) = found else {
+                continue;
+            };
+            if drain.plan.params.hook_name.is_some()
+                && received.letter.hook != drain.plan.params.hook_name
+            {
                 tracing::info!(hook = ?received.letter.hook, "a letter of another hook stays in the queue");
                 continue;
             }
@@ -45,8 +63,9 @@ async fn find<A: Drainable>(drain: &Drain<'_, A>) {
                 stage = "notice", elapsed = drain.elapsed(), message_id = received.message_id, hook = ?received.letter.hook,
                 "notice: found our message in the queue"
             );
-            drain.situation.send_modify(|now| now.learn(received.clone()));
-            hold(drain, &received).await;
+            drain
+                .situation
+                .send_modify(|now| now.learn(received.clone()));
             return;
         }
         // Only letters of other hooks: they stay hidden for a while.
@@ -54,12 +73,14 @@ async fn find<A: Drainable>(drain: &Drain<'_, A>) {
     }
 }
 
-/// Keeps it hidden for as long as the drain may take, so that its handle stays good and no other instance receives it.
+/// Keeps it hidden, so that its handle stays good and no other instance receives it.
 async fn hold<A: Drainable>(drain: &Drain<'_, A>, received: &Received) {
-    let longest = drain.clock().max_drain + Duration::from_secs(60);
-    let held = async { drain.queue().await?.hold(&received.handle, longest).await };
+    let held = async { drain.queue().await?.hold(&received.handle, HIDE).await };
     if let Err(error) = held.await {
-        tracing::warn!(error = format!("{error:#}"), "cannot keep our message hidden: others will see it again");
+        tracing::warn!(
+            error = format!("{error:#}"),
+            "cannot keep our message hidden: others will see it again"
+        );
     }
 }
 

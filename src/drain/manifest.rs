@@ -40,7 +40,9 @@ pub(super) async fn store<A: Drainable>(
     let manifest = Manifest {
         instance: &drain.instance,
         cause: drain.cause(),
-        began: jiff::Timestamp::try_from(drain.began).map(|at| at.to_string()).unwrap_or_default(),
+        began: jiff::Timestamp::try_from(drain.began)
+            .map(|at| at.to_string())
+            .unwrap_or_default(),
         seconds: drain.start.elapsed().as_secs_f64(),
         dry_run: drain.plan.params.dry_run,
         ledger: drain.agent.ledger(),
@@ -58,12 +60,23 @@ pub(super) async fn store<A: Drainable>(
     };
     let error = match tokio::time::timeout(LIMIT, stored).await {
         Ok(Ok(key)) => {
-            tracing::info!(stage = "manifest", elapsed = drain.elapsed(), bucket = place.store.bucket(), key, "manifest: stored");
+            tracing::info!(
+                stage = "manifest",
+                elapsed = drain.elapsed(),
+                bucket = place.store.bucket(),
+                key,
+                "manifest: stored"
+            );
             return Some(key);
         }
         Ok(Err(error)) => format!("{error:#}"),
         Err(_) => "S3 does not answer".to_owned(),
     };
-    tracing::error!(stage = "manifest", elapsed = drain.elapsed(), error, "manifest: not stored, its content is in this log and in the journal");
+    tracing::error!(
+        stage = "manifest",
+        elapsed = drain.elapsed(),
+        error,
+        "manifest: not stored, its content is in this log and in the journal"
+    );
     None
 }

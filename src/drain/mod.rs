@@ -39,8 +39,8 @@ pub use drainable::{Drainable, Ledger, OutputBacklog, Taken};
 use hook::Verdict;
 use journal::Stage;
 pub use notice::{Cause, Notice, first, resume};
-pub use params::{Plan, configure};
 use params::{OnUndelivered, Step};
+pub use params::{Plan, configure};
 use release::Release;
 use situation::{Drain, Names, Situation};
 
@@ -128,7 +128,10 @@ pub async fn by_hand<A: Drainable>(
 }
 
 /// The stages, and beside them what keeps the time: heartbeats, our letter, spot and SIGTERM.
-async fn drive<A: Drainable>(drain: &Drain<'_, A>, stopping: impl Future<Output = Instant>) -> DrainReport {
+async fn drive<A: Drainable>(
+    drain: &Drain<'_, A>,
+    stopping: impl Future<Output = Instant>,
+) -> DrainReport {
     tokio::select! {
         report = stages(drain) => report,
         never = heartbeat::keep(drain) => match never {},
@@ -143,7 +146,11 @@ async fn stages<A: Drainable>(drain: &Drain<'_, A>) -> DrainReport {
     let before = before(drain).await;
 
     drain.reach(Stage::Flush);
-    tracing::info!(stage = "flush", elapsed = drain.elapsed(), "flush: reading to the end and sending everything");
+    tracing::info!(
+        stage = "flush",
+        elapsed = drain.elapsed(),
+        "flush: reading to the end and sending everything"
+    );
     let (residue, spilled) = data::make_safe(drain).await;
     tell(drain, &residue, &spilled);
 
@@ -176,9 +183,18 @@ async fn stages<A: Drainable>(drain: &Drain<'_, A>) -> DrainReport {
     if !matches!(release, Release::Failed(_)) {
         drain.reach(Stage::Done);
     }
-    let lives_on = drain.situation.borrow().warm_pool || matches!(release, Release::CalledOff | Release::DryRun);
+    let lives_on = drain.situation.borrow().warm_pool
+        || matches!(release, Release::CalledOff | Release::DryRun);
     DrainReport {
-        release, residue, spilled, before, files, manifest, after, deleted, lives_on,
+        release,
+        residue,
+        spilled,
+        before,
+        files,
+        manifest,
+        after,
+        deleted,
+        lives_on,
         ledger: drain.agent.ledger(),
         took: drain.start.elapsed(),
     }
@@ -191,7 +207,12 @@ async fn before<A: Drainable>(drain: &Drain<'_, A>) -> Vec<Outcome> {
     }
     let mut outcomes = Vec::new();
     for command in &drain.plan.before {
-        tracing::info!(stage = "before", elapsed = drain.elapsed(), command = command.line, "before: running a command");
+        tracing::info!(
+            stage = "before",
+            elapsed = drain.elapsed(),
+            command = command.line,
+            "before: running a command"
+        );
         let end = drain.budget(drain.bytes_left(), None).quiet;
         let outcome = command.run(end).await;
         tell_outcome(drain, "before", &outcome);
@@ -207,7 +228,12 @@ async fn after<A: Drainable>(drain: &Drain<'_, A>, verdict: Verdict) -> Vec<Outc
         return Vec::new();
     }
     if let Err(why) = drain.dies(verdict).await {
-        tracing::warn!(stage = "after", elapsed = drain.elapsed(), reason = why, "after: skipped");
+        tracing::warn!(
+            stage = "after",
+            elapsed = drain.elapsed(),
+            reason = why,
+            "after: skipped"
+        );
         return Vec::new();
     }
     let mut outcomes = Vec::new();
@@ -231,10 +257,14 @@ fn verdict(on_undelivered: OnUndelivered, residue: &Residue) -> Verdict {
     }
 }
 
-async fn watch_stop<A: Drainable>(drain: &Drain<'_, A>, stopping: impl Future<Output = Instant>) -> Infallible {
+async fn watch_stop<A: Drainable>(
+    drain: &Drain<'_, A>,
+    stopping: impl Future<Output = Instant>,
+) -> Infallible {
     let end = stopping.await;
     tracing::warn!(
-        elapsed = drain.elapsed(), seconds = end.saturating_duration_since(Instant::now()).as_secs(),
+        elapsed = drain.elapsed(),
+        seconds = end.saturating_duration_since(Instant::now()).as_secs(),
         "the operating system stops us: the drain has to be over before"
     );
     drain.situation.send_modify(|now| now.stop = Some(end));
@@ -245,7 +275,12 @@ fn tell<A: Drainable>(drain: &Drain<'_, A>, residue: &Residue, spilled: &Spilled
     let elapsed = drain.elapsed();
     if spilled.chunks > 0 {
         tracing::info!(
-            stage = "spill", elapsed, chunks = spilled.chunks, bytes = spilled.bytes, records = spilled.records, "spill: done"
+            stage = "spill",
+            elapsed,
+            chunks = spilled.chunks,
+            bytes = spilled.bytes,
+            records = spilled.records,
+            "spill: done"
         );
     }
     if residue.is_empty() {
@@ -269,9 +304,18 @@ fn tell_outcome<A: Drainable>(drain: &Drain<'_, A>, stage: &str, outcome: &Outco
     let (step, result) = (&outcome.step, &outcome.result);
     match outcome.ok {
         true => tracing::info!(stage, elapsed, step, result, seconds, "{stage}: done"),
-        false => tracing::warn!(stage, elapsed, step, result, seconds, "{stage}: failed, going on"),
+        false => tracing::warn!(
+            stage,
+            elapsed,
+            step,
+            result,
+            seconds,
+            "{stage}: failed, going on"
+        ),
     }
 }
 
+#[cfg(test)]
+mod fakes;
 #[cfg(test)]
 mod tests;

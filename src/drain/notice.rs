@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use tokio::time::MissedTickBehavior;
 
-use super::journal::{self, Entry, Found as JournalFound, Journal};
+use super::journal::{self, Entry, Found as JournalFound, Journal, Stage};
 use super::lifecycle::{Target, target};
 use super::params::{Plan, Source, Spot};
 use super::queue::{Found, Polling, Queue, Received, Rules};
@@ -49,7 +49,13 @@ pub struct Notice {
 impl Notice {
     /// A notice without particulars.
     pub fn new(cause: Cause) -> Notice {
-        Notice { cause, letter: None, spot: None, warm_pool: false, witness: None }
+        Notice {
+            cause,
+            letter: None,
+            spot: None,
+            warm_pool: false,
+            witness: None,
+        }
     }
 }
 
@@ -81,30 +87,61 @@ pub async fn first(plan: &Plan, aws: &Aws) -> Notice {
     }
 }
 
+/// Completes when instance metadata says that this instance is in service. After a drain that the instance survived (warm pool, called
+/// off), wait for it before [`first`]: the bell that was answered still rings.
+pub async fn in_service(plan: &Plan, aws: &Aws) {
+    let mut ticks = ticks(plan.params.imds_interval.0);
+    loop {
+        ticks.tick().await;
+        if let Ok(Some(word)) = aws.imds().get("autoscaling/target-lifecycle-state").await
+            && word == "InService"
+        {
+            return;
+        }
+    }
+}
+
 /// What a journal of an earlier run asks for at start. History is put aside and said.
 pub async fn resume(plan: &Plan, aws: &Aws) -> Option<Notice> {
     let journal = Journal::new(&plan.params.journal_path);
     let entry = match journal.read() {
         Ok(entry) => entry?,
         Err(error) => {
-            tracing::error!(error = format!("{error:#}"), "ignoring the drain journal: a termination starts from its beginning");
+            tracing::error!(
+                error = format!("{error:#}"),
+                "ignoring the drain journal: a termination starts from its beginning"
+            );
             return None;
         }
     };
     let instance = instance_id(plan, aws).await.ok()?;
-    let word = aws.imds().get("autoscaling/target-lifecycle-state").await.ok()?;
+    let word = aws
+        .imds()
+        .get("autoscaling/target-lifecycle-state")
+        .await
+        .ok()?;
     let ring = word.as_deref().map(target);
     let terminating = matches!(ring, Some(Target::Terminate | Target::WarmPool));
     match journal::judge(&entry, &instance, &journal::boot_id(), terminating) {
         JournalFound::Resume => {
             let warm_pool = ring == Some(Target::WarmPool);
             tracing::warn!(stage = ?entry.stage, "notice: an earlier run was draining, going on where it stopped");
-            Some(Notice { warm_pool, witness: Some("instance metadata"), ..Notice::new(Cause::Resumed(Box::new(entry))) })
+            Some(Notice {
+                warm_pool,
+                witness: Some("instance metadata"),
+                ..Notice::new(Cause::Resumed(Box::new(entry)))
+            })
         }
         JournalFound::History => {
-            tracing::info!(instance = entry.instance, "the drain journal is history, putting it aside");
+            tracing::info!(
+                instance = entry.instance,
+                "the drain journal is history, putting it aside"
+            );
             if let Err(error) = journal.put_aside() {
-                tracing::warn!(error = format!("{error:#}"), "the drain journal stays where it is");
+                tracing::warn!(
+                    error = format!("{error:#}"),
+                    "the drain journal stays where it is"
+                );
             }
             None
         }
@@ -116,7 +153,11 @@ pub async fn instance_id(plan: &Plan, aws: &Aws) -> Result<String> {
     if let Some(id) = &plan.params.instance_id {
         return Ok(id.clone());
     }
-    let id = aws.imds().get("instance-id").await.context("cannot learn the instance id")?;
+    let id = aws
+        .imds()
+        .get("instance-id")
+        .await
+        .context("cannot learn the instance id")?;
     id.ok_or_else(|| anyhow!("instance metadata has no instance id: set instance_id"))
 }
 
@@ -130,7 +171,9 @@ async fn doorbell(imds: &Imds, plan: &Plan) -> Notice {
             return notice;
         }
         // A failure is told by the reader, and 404 is normal outside of a group.
-        let Ok(Some(word)) = imds.get("autoscaling/target-lifecycle-state").await else { continue };
+        let Ok(Some(word)) = imds.get("autoscaling/target-lifecycle-state").await else {
+            continue;
+        };
         match target(&word) {
             Target::Terminate | Target::WarmPool => {
                 return Notice {
@@ -140,9 +183,14 @@ async fn doorbell(imds: &Imds, plan: &Plan) -> Notice {
                 };
             }
             Target::New if word != last => {
-                tracing::warn!(state = word, "unknown target lifecycle state: nothing is done about it");
+                tracing::warn!(
+                    state = word,
+                    "unknown target lifecycle state: nothing is done about it"
+                );
             }
-            Target::Stay if word != last && !last.is_empty() => tracing::info!(state = word, "the target lifecycle state changed"),
+            Target::Stay if word != last && !last.is_empty() => {
+                tracing::info!(state = word, "the target lifecycle state changed")
+            }
             Target::New | Target::Stay => {}
         }
         last = word;
@@ -174,12 +222,18 @@ pub(super) struct SpotWatch {
 
 impl SpotWatch {
     pub(super) fn new(plan: &Plan) -> SpotWatch {
-        SpotWatch { wanted: (plan.params.spot == Spot::Off).then_some(false) }
+        SpotWatch {
+            wanted: (plan.params.spot == Spot::Off).then_some(false),
+        }
     }
 
     pub(super) async fn look(&mut self, imds: &Imds) -> Option<Notice> {
         if self.wanted.is_none() {
-            self.wanted = imds.get("instance-life-cycle").await.ok().map(|kind| kind.as_deref() == Some("spot"));
+            self.wanted = imds
+                .get("instance-life-cycle")
+                .await
+                .ok()
+                .map(|kind| kind.as_deref() == Some("spot"));
         }
         if self.wanted != Some(true) {
             return None;
@@ -205,17 +259,31 @@ fn read_instance_action(body: &str) -> Option<Notice> {
 
 async fn queue(plan: &Plan, aws: &Aws) -> Notice {
     let mut rules = Rules::new(Polling::Always);
+    // A deleted message may come once more: the letter that the last drain answered starts no second one.
+    if let Ok(Some(Entry {
+        stage: Stage::Delete | Stage::Done,
+        message_id: Some(message),
+        ..
+    })) = Journal::new(&plan.params.journal_path).read()
+    {
+        rules.handled(&message);
+    }
     let (queue, id) = loop {
         match connect(plan, aws).await {
             Ok(found) => break found,
             Err(error) => {
-                tracing::warn!(error = format!("{error:#}"), "cannot poll the queue yet, trying again");
+                tracing::warn!(
+                    error = format!("{error:#}"),
+                    "cannot poll the queue yet, trying again"
+                );
                 tokio::time::sleep(Duration::from_secs(5)).await;
             }
         }
     };
     if queue.has_redrive_policy().await == Some(true) {
-        tracing::warn!("the queue has a redrive policy: with many instances, letters end in the dead-letter queue before their owner sees them");
+        tracing::warn!(
+            "the queue has a redrive policy: with many instances, letters end in the dead-letter queue before their owner sees them"
+        );
     }
     let found = queue.find(&mut rules, &id).await;
     let mut notice = Notice::new(Cause::Queue);
@@ -236,7 +304,10 @@ async fn queue(plan: &Plan, aws: &Aws) -> Notice {
 
 async fn connect(plan: &Plan, aws: &Aws) -> Result<(Queue, String)> {
     let url = plan.params.queue_url.as_deref().context("no queue_url")?;
-    Ok((Queue::new(aws.sqs().await?, url), instance_id(plan, aws).await?))
+    Ok((
+        Queue::new(aws.sqs().await?, url),
+        instance_id(plan, aws).await?,
+    ))
 }
 
 #[cfg(test)]
@@ -245,10 +316,12 @@ mod tests {
 
     #[test]
     fn a_spot_notice_says_when_and_whether_the_machine_dies() {
-        let dies = read_instance_action(r#"{"action":"terminate","time":"2026-03-01T09:17:42Z"}"#).expect("a notice");
+        let dies = read_instance_action(r#"{"action":"terminate","time":"2026-03-01T09:17:42Z"}"#)
+            .expect("a notice");
         assert_eq!(dies.cause, Cause::Spot("terminate".to_owned()));
         assert!(dies.witness.is_some() && dies.spot.is_some());
-        let stops = read_instance_action(r#"{"action":"stop","time":"2026-03-01T09:17:42Z"}"#).expect("a notice");
+        let stops = read_instance_action(r#"{"action":"stop","time":"2026-03-01T09:17:42Z"}"#)
+            .expect("a notice");
         assert!(stops.witness.is_none());
         assert!(read_instance_action("2026-03-01T09:17:42Z").is_none());
     }

@@ -14,8 +14,8 @@ use super::heartbeat::Setting;
 use super::zabbix::{self, Zabbix};
 use crate::config::types::Time;
 use crate::config::{self, ConfigErrors, Element};
-use crate::output::s3::{self, Store};
 use crate::output::Output;
+use crate::output::s3::{self, Store};
 
 /// Who tells us that the instance terminates.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -196,7 +196,10 @@ struct CommandParams {
 
 impl Default for CommandParams {
     fn default() -> CommandParams {
-        CommandParams { command: String::new(), timeout: Time(Duration::from_secs(10)) }
+        CommandParams {
+            command: String::new(),
+            timeout: Time(Duration::from_secs(10)),
+        }
     }
 }
 
@@ -208,8 +211,11 @@ pub fn configure(
     let mut errors = ConfigErrors::new();
     let params: Params = errors.collect(section.params()).unwrap_or_default();
     check(section, &params, &mut errors);
-    let mut plan = Plan::new(Params { heartbeat: "auto".to_owned(), ..params.clone() })
-        .map_err(|error| section.error_at("heartbeat", error))?;
+    let mut plan = Plan::new(Params {
+        heartbeat: "auto".to_owned(),
+        ..params.clone()
+    })
+    .map_err(|error| section.error_at("heartbeat", error))?;
     match params.heartbeat.parse() {
         Ok(setting) => plan.heartbeat = setting,
         Err(error) => errors.push(section.error_at("heartbeat", error)),
@@ -237,10 +243,15 @@ fn check(section: &Element, params: &Params, errors: &mut ConfigErrors) {
     match (params.source, &params.queue_url) {
         (Source::Queue, None) => errors.push(section.error("source queue needs 'queue_url'")),
         (Source::Doorbell, None) => {
-            section.warn("no 'queue_url': the hook's message is not looked for and stays in its queue");
+            section.warn(
+                "no 'queue_url': the hook's message is not looked for and stays in its queue",
+            );
         }
         (Source::Imds | Source::None, Some(_)) => {
-            section.warn_at("queue_url", "the queue is not read with this source: the hook's message stays in it");
+            section.warn_at(
+                "queue_url",
+                "the queue is not read with this source: the hook's message stays in it",
+            );
         }
         _ => {}
     }
@@ -251,10 +262,16 @@ fn check(section: &Element, params: &Params, errors: &mut ConfigErrors) {
         errors.push(section.error_at("queue_url", "the URL of an SQS queue begins with https://"));
     }
     if params.max_drain.0.is_zero() {
-        errors.push(section.error_at("max_drain", "a drain needs time: max_drain must be more than zero"));
+        errors.push(section.error_at(
+            "max_drain",
+            "a drain needs time: max_drain must be more than zero",
+        ));
     }
     if params.imds_interval.0 < Duration::from_millis(100) {
-        errors.push(section.error_at("imds_interval", "instance metadata is throttled: at least 0.1 seconds"));
+        errors.push(section.error_at(
+            "imds_interval",
+            "instance metadata is throttled: at least 0.1 seconds",
+        ));
     }
     if section.has("max_hold") && params.on_undelivered != OnUndelivered::Hold {
         section.warn_at("max_hold", "max_hold only counts with on_undelivered hold");
@@ -274,17 +291,33 @@ fn configure_spill(
     match section.plugin_type()? {
         "s3" => {
             let s3 = s3::configure(section)?;
-            let place = Place { store: s3.store().clone(), path: s3.path().to_owned() };
-            Ok(Spill { output: s3, place: Some(place) })
+            let place = Place {
+                store: s3.store().clone(),
+                path: s3.path().to_owned(),
+            };
+            Ok(Spill {
+                output: s3,
+                place: Some(place),
+            })
         }
-        _ => Ok(Spill { output: output(section)?, place: None }),
+        _ => Ok(Spill {
+            output: output(section)?,
+            place: None,
+        }),
     }
 }
 
 fn configure_archive(section: &Element, spill: Option<Place>) -> config::Result<Archive> {
     let params: ArchiveParams = match section.has("s3_bucket") {
         // `path` is the list of files here, so the bucket's own parameters stand in the spill.
-        true => return Err(section.error_at("s3_bucket", "files go where <spill> @type s3 goes: give the bucket there").into()),
+        true => {
+            return Err(section
+                .error_at(
+                    "s3_bucket",
+                    "files go where <spill> @type s3 goes: give the bucket there",
+                )
+                .into());
+        }
         false => section.params()?,
     };
     let mut errors = ConfigErrors::new();
@@ -300,18 +333,26 @@ fn configure_archive(section: &Element, spill: Option<Place>) -> config::Result<
         }
     }
     let Some(place) = spill else {
-        errors.push(section.error("<archive> needs a <spill> with @type s3: that is where the files go"));
+        errors.push(
+            section.error("<archive> needs a <spill> with @type s3: that is where the files go"),
+        );
         return Err(errors);
     };
     errors.into_result()?;
-    Ok(Archive { paths: params.path, place })
+    Ok(Archive {
+        paths: params.path,
+        place,
+    })
 }
 
 fn command(section: &Element) -> config::Result<Command> {
     let params: CommandParams = section.params()?;
     match params.command.trim() {
         "" => Err(section.error("'command' parameter is required").into()),
-        line => Ok(Command { line: line.to_owned(), timeout: params.timeout.0 }),
+        line => Ok(Command {
+            line: line.to_owned(),
+            timeout: params.timeout.0,
+        }),
     }
 }
 

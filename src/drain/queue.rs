@@ -310,15 +310,6 @@ impl Queue {
         Ok(())
     }
 
-    /// Keeps a message hidden for `time`, at most twelve hours.
-    pub async fn hold(&self, handle: &str, time: Duration) -> Result<()> {
-        let seconds = i32::try_from(time.as_secs()).unwrap_or(i32::MAX).min(43_200);
-        let request = self.client.change_message_visibility().queue_url(&self.url).receipt_handle(handle);
-        let sent = request.visibility_timeout(seconds).send().await;
-        sent.map_err(|error| anyhow::anyhow!("{}", DisplayErrorContext(&error)))?;
-        Ok(())
-    }
-
     /// Whether a redrive policy would move letters away from their owners; `None` where we may not know.
     pub async fn has_redrive_policy(&self) -> Option<bool> {
         use aws_sdk_sqs::types::QueueAttributeName::RedrivePolicy;

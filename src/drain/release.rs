@@ -38,7 +38,10 @@ pub enum Release {
 impl Release {
     /// Whether the hook no longer needs its message.
     pub fn is_over(&self) -> bool {
-        matches!(self, Release::Completed(_) | Release::AlreadyReleased | Release::Retained)
+        matches!(
+            self,
+            Release::Completed(_) | Release::AlreadyReleased | Release::Retained
+        )
     }
 }
 
@@ -47,7 +50,10 @@ pub(super) async fn complete<A: Drainable>(drain: &Drain<'_, A>, verdict: Verdic
     if drain.plan.params.dry_run {
         return Release::DryRun;
     }
-    let end = drain.budget(0, None).deadline.max(Instant::now() + AT_LEAST);
+    let end = drain
+        .budget(0, None)
+        .deadline
+        .max(Instant::now() + AT_LEAST);
     match tokio::time::timeout_at(end.into(), attempt(drain, verdict)).await {
         Ok(release) => release,
         Err(_) => Release::Failed("out of time".to_owned()),
@@ -64,9 +70,14 @@ async fn attempt<A: Drainable>(drain: &Drain<'_, A>, verdict: Verdict) -> Releas
     }
     let mut tries = Tries::default();
     loop {
-        let Some(action) = drain.action() else { return Release::Nothing("no names".to_owned()) };
+        let Some(action) = drain.action() else {
+            return Release::Nothing("no names".to_owned());
+        };
         let (pause, text) = match drain.hooks().await {
-            Err(error) => (lifecycle::pause(Answer::Weather, 1, fastrand::f64()), format!("{error:#}")),
+            Err(error) => (
+                lifecycle::pause(Answer::Weather, 1, fastrand::f64()),
+                format!("{error:#}"),
+            ),
             Ok(hooks) => {
                 let reply = hooks.complete(&action, verdict).await;
                 match decide(drain, &action, reply.answer, &mut tries).await {
@@ -78,7 +89,10 @@ async fn attempt<A: Drainable>(drain: &Drain<'_, A>, verdict: Verdict) -> Releas
             }
         };
         tracing::warn!(
-            stage = "complete", elapsed = drain.elapsed(), error = text, pause = pause.as_secs_f64(),
+            stage = "complete",
+            elapsed = drain.elapsed(),
+            error = text,
+            pause = pause.as_secs_f64(),
             "complete: not accepted yet, trying again"
         );
         tokio::time::sleep(pause).await;
@@ -121,25 +135,37 @@ async fn decide<A: Drainable>(
     Ok(lifecycle::pause(answer, tries.number, fastrand::f64()))
 }
 
-async fn no_active_action<A: Drainable>(drain: &Drain<'_, A>, tries: &mut Tries) -> Result<(), Release> {
+async fn no_active_action<A: Drainable>(
+    drain: &Drain<'_, A>,
+    tries: &mut Tries,
+) -> Result<(), Release> {
     let now = Instant::now();
     let since = *tries.no_action_since.get_or_insert(now);
     let state = match drain.hooks().await {
         Ok(hooks) => hooks.whereabouts().await.1,
         Err(_) => State::Unknown,
     };
-    let word = drain.aws.imds().get("autoscaling/target-lifecycle-state").await;
+    let word = drain
+        .aws
+        .imds()
+        .get("autoscaling/target-lifecycle-state")
+        .await;
     match word.ok().flatten().as_deref().map(target) {
         Some(Target::Stay) => tries.in_service_since = tries.in_service_since.or(Some(now)),
         Some(_) => tries.in_service_since = None,
         None => {}
     }
-    let back = tries.in_service_since.map(|since| now.duration_since(since));
+    let back = tries
+        .in_service_since
+        .map(|since| now.duration_since(since));
     match lifecycle::no_active_action(&state, now.duration_since(since), back) {
         Next::Again => Ok(()),
         Next::Released => {
             if state == State::Unknown {
-                tracing::warn!(stage = "complete", "complete: no active lifecycle action for a minute and the state cannot be asked for, taking it as released");
+                tracing::warn!(
+                    stage = "complete",
+                    "complete: no active lifecycle action for a minute and the state cannot be asked for, taking it as released"
+                );
             }
             Err(Release::AlreadyReleased)
         }
@@ -160,20 +186,37 @@ pub(super) async fn delete_letter<A: Drainable>(drain: &Drain<'_, A>) -> bool {
         _ => None,
     };
     let Some(handle) = handle else {
-        tracing::info!(stage = "delete", elapsed = drain.elapsed(), "delete: our message was not seen, it ends by the queue's retention");
+        tracing::info!(
+            stage = "delete",
+            elapsed = drain.elapsed(),
+            "delete: our message was not seen, it ends by the queue's retention"
+        );
         return false;
     };
     for _ in 0..3 {
         let deleted = async { drain.queue().await?.delete(&handle).await };
         match tokio::time::timeout(Duration::from_secs(2), deleted).await {
             Ok(Ok(())) => {
-                tracing::info!(stage = "delete", elapsed = drain.elapsed(), "delete: the message is gone from the queue");
+                tracing::info!(
+                    stage = "delete",
+                    elapsed = drain.elapsed(),
+                    "delete: the message is gone from the queue"
+                );
                 return true;
             }
             Ok(Err(error)) => {
-                tracing::warn!(stage = "delete", elapsed = drain.elapsed(), error = format!("{error:#}"), "delete refused");
+                tracing::warn!(
+                    stage = "delete",
+                    elapsed = drain.elapsed(),
+                    error = format!("{error:#}"),
+                    "delete refused"
+                );
             }
-            Err(_) => tracing::warn!(stage = "delete", elapsed = drain.elapsed(), "delete: the queue does not answer"),
+            Err(_) => tracing::warn!(
+                stage = "delete",
+                elapsed = drain.elapsed(),
+                "delete: the queue does not answer"
+            ),
         }
     }
     false

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 use anyhow::{Context, Result, anyhow};
 use tokio::sync::{OnceCell, watch};
 
+use super::View;
 use super::budget::{Budget, Clock, HookClock, Limits, budget};
 use super::drainable::Drainable;
 use super::hook::{Action, Hooks, Verdict};
@@ -16,7 +17,6 @@ use super::lifecycle;
 use super::notice::{self, Cause, Notice, SpotWatch};
 use super::params::{OnUndelivered, Plan, Source, Step};
 use super::queue::{Queue, Received};
-use super::View;
 use crate::aws::Aws;
 
 /// How long the start waits for our instance id: the data does not wait for it at all.
@@ -73,12 +73,21 @@ impl<'a, A: Drainable> Drain<'a, A> {
     pub async fn begin(agent: &'a A, plan: &'a Plan, aws: &'a Aws, notice: Notice) -> Drain<'a, A> {
         let (start, began) = (Instant::now(), SystemTime::now());
         let asked = tokio::time::timeout(IDENTITY, notice::instance_id(plan, aws)).await;
-        let asked = asked.context("instance metadata does not answer").and_then(|answer| answer);
+        let asked = asked
+            .context("instance metadata does not answer")
+            .and_then(|answer| answer);
         let (instance, known) = match asked {
             Ok(id) => (id, true),
             Err(error) => {
-                let host = nix::unistd::gethostname().unwrap_or_default().to_string_lossy().into_owned();
-                tracing::error!(error = format!("{error:#}"), instead = host, "no instance id: objects are named by the host, and no lifecycle action is completed");
+                let host = nix::unistd::gethostname()
+                    .unwrap_or_default()
+                    .to_string_lossy()
+                    .into_owned();
+                tracing::error!(
+                    error = format!("{error:#}"),
+                    instead = host,
+                    "no instance id: objects are named by the host, and no lifecycle action is completed"
+                );
                 (host, false)
             }
         };
@@ -94,21 +103,38 @@ impl<'a, A: Drainable> Drain<'a, A> {
             entry: Mutex::new(entry),
             hooks: OnceCell::new(),
             queue: OnceCell::new(),
-            agent, plan, aws, notice, instance, start, began, known,
+            agent,
+            plan,
+            aws,
+            notice,
+            instance,
+            start,
+            began,
+            known,
         };
         if let Some(place) = plan.place() {
             place.store.know_instance(&drain.instance);
         }
         tracing::info!(
-            stage = "notice", elapsed = drain.elapsed(), cause = drain.cause(), instance = drain.instance,
-            dry_run = plan.params.dry_run, seconds = drain.clock().deadline().saturating_duration_since(start).as_secs(),
+            stage = "notice",
+            elapsed = drain.elapsed(),
+            cause = drain.cause(),
+            instance = drain.instance,
+            dry_run = plan.params.dry_run,
+            seconds = drain
+                .clock()
+                .deadline()
+                .saturating_duration_since(start)
+                .as_secs(),
             "notice: the drain begins"
         );
         drain.record(|entry| {
             entry.instance = drain.instance.clone();
             entry.boot = journal::boot_id();
             entry.cause = drain.cause();
-            entry.began = jiff::Timestamp::try_from(began).map(|at| at.to_string()).unwrap_or_default();
+            entry.began = jiff::Timestamp::try_from(began)
+                .map(|at| at.to_string())
+                .unwrap_or_default();
         });
         drain
     }
@@ -125,7 +151,9 @@ impl<'a, A: Drainable> Drain<'a, A> {
             Cause::Queue => "queue".to_owned(),
             Cause::Spot(action) => format!("spot {action}"),
             Cause::ByHand => "by hand".to_owned(),
-            Cause::Resumed(entry) => format!("resumed: {}", entry.cause.trim_start_matches("resumed: ")),
+            Cause::Resumed(entry) => {
+                format!("resumed: {}", entry.cause.trim_start_matches("resumed: "))
+            }
         }
     }
 
@@ -137,7 +165,13 @@ impl<'a, A: Drainable> Drain<'a, A> {
             OnUndelivered::Hold => params.max_hold.0.max(params.max_drain.0),
             _ => params.max_drain.0,
         };
-        Clock { start: self.start, max_drain, hook: now.hook, spot: now.spot, stop: now.stop }
+        Clock {
+            start: self.start,
+            max_drain,
+            hook: now.hook,
+            spot: now.spot,
+            stop: now.stop,
+        }
     }
 
     /// When each stage ends.
@@ -169,7 +203,10 @@ impl<'a, A: Drainable> Drain<'a, A> {
                 entry.hook = Some(action.hook.clone());
                 entry.token = action.token.clone();
             }
-            entry.message_id = now.letter.as_ref().map(|received| received.message_id.clone());
+            entry.message_id = now
+                .letter
+                .as_ref()
+                .map(|received| received.message_id.clone());
         });
     }
 
@@ -180,7 +217,10 @@ impl<'a, A: Drainable> Drain<'a, A> {
         if !self.plan.params.dry_run
             && let Err(error) = self.journal.write(&entry)
         {
-            tracing::warn!(error = format!("{error:#}"), "the drain goes on without its journal");
+            tracing::warn!(
+                error = format!("{error:#}"),
+                "the drain goes on without its journal"
+            );
         }
     }
 
@@ -200,7 +240,8 @@ impl<'a, A: Drainable> Drain<'a, A> {
 
     /// The queue to look for our letter in, if this source reads one.
     pub fn queue_url(&self) -> Option<&str> {
-        let reads = matches!(self.plan.params.source, Source::Doorbell | Source::Queue) && self.known;
+        let reads =
+            matches!(self.plan.params.source, Source::Doorbell | Source::Queue) && self.known;
         self.plan.params.queue_url.as_deref().filter(|_| reads)
     }
 
@@ -233,8 +274,12 @@ impl<'a, A: Drainable> Drain<'a, A> {
         let now = self.situation.borrow().clone();
         match &self.notice.cause {
             _ if now.warm_pool => return Err("the instance returns to the warm pool".to_owned()),
-            Cause::Spot(action) if action != "terminate" => return Err(format!("a spot {action} is no death")),
-            _ if verdict == Verdict::Abandon => return Err("the instance may be retained".to_owned()),
+            Cause::Spot(action) if action != "terminate" => {
+                return Err(format!("a spot {action} is no death"));
+            }
+            _ if verdict == Verdict::Abandon => {
+                return Err("the instance may be retained".to_owned());
+            }
             _ if now.witness.is_some() => return Ok(()),
             _ => {}
         }
@@ -249,8 +294,17 @@ impl<'a, A: Drainable> Drain<'a, A> {
     pub async fn watch_spot(&self) -> Infallible {
         let mut spot = SpotWatch::new(self.plan);
         while self.situation.borrow().spot.is_none() {
-            if let Some(Notice { spot: Some(at), witness, .. }) = spot.look(self.aws.imds()).await {
-                tracing::warn!(stage = "notice", elapsed = self.elapsed(), "notice: EC2 takes the machine, the drain has to be over before");
+            if let Some(Notice {
+                spot: Some(at),
+                witness,
+                ..
+            }) = spot.look(self.aws.imds()).await
+            {
+                tracing::warn!(
+                    stage = "notice",
+                    elapsed = self.elapsed(),
+                    "notice: EC2 takes the machine, the drain has to be over before"
+                );
                 self.situation.send_modify(|now| {
                     now.spot = Some(instant(at));
                     now.witness = now.witness.or(witness);
@@ -263,11 +317,18 @@ impl<'a, A: Drainable> Drain<'a, A> {
 
     /// What it is doing.
     pub fn view(&self) -> View {
-        let stage = self.entry.lock().unwrap_or_else(PoisonError::into_inner).stage;
+        let stage = self
+            .entry
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .stage;
         View {
             stage,
             elapsed: self.start.elapsed(),
-            left: self.clock().deadline().saturating_duration_since(Instant::now()),
+            left: self
+                .clock()
+                .deadline()
+                .saturating_duration_since(Instant::now()),
             backlog: self.agent.backlog(),
             ledger: self.agent.ledger(),
         }

@@ -83,7 +83,9 @@ pub fn configure(section: &Element) -> config::Result<Zabbix> {
     let params: Params = section.params()?;
     let named = params.user.is_some() && params.password.is_some();
     if params.token.is_none() && !named {
-        return Err(section.error("zabbix needs 'token', or 'user' and 'password'").into());
+        return Err(section
+            .error("zabbix needs 'token', or 'user' and 'password'")
+            .into());
     }
     Zabbix::new(params).map_err(|error| section.error_at("url", format!("{error:#}")).into())
 }
@@ -103,7 +105,11 @@ impl Version {
 
     /// `username` since 5.4, `user` before.
     fn user_key(self) -> &'static str {
-        if self >= Version(5, 4) { "username" } else { "user" }
+        if self >= Version(5, 4) {
+            "username"
+        } else {
+            "user"
+        }
     }
 
     /// The header is known since 6.4; the body property is refused since 7.2.
@@ -119,9 +125,15 @@ impl Version {
 impl Zabbix {
     /// A step with these parameters.
     pub fn new(params: Params) -> Result<Zabbix> {
-        let uri: Uri = params.url.parse().with_context(|| format!("bad url '{}'", params.url))?;
+        let uri: Uri = params
+            .url
+            .parse()
+            .with_context(|| format!("bad url '{}'", params.url))?;
         if !matches!(uri.scheme_str(), Some("http" | "https")) || uri.host().is_none() {
-            bail!("bad url '{}': it begins with https:// and ends with /api_jsonrpc.php", params.url);
+            bail!(
+                "bad url '{}': it begins with https:// and ends with /api_jsonrpc.php",
+                params.url
+            );
         }
         Ok(Zabbix { params, uri })
     }
@@ -138,35 +150,59 @@ impl Zabbix {
         let (ok, result) = match tokio::time::timeout(limit, self.delete_host()).await {
             Ok(Ok(done)) => (true, done),
             Ok(Err(error)) => (false, format!("{error:#}")),
-            Err(_) => (false, format!("no answer within {:.1} seconds", limit.as_secs_f64())),
+            Err(_) => (
+                false,
+                format!("no answer within {:.1} seconds", limit.as_secs_f64()),
+            ),
         };
-        Outcome { step: "zabbix".to_owned(), ok, result, seconds: began.elapsed().as_secs_f64() }
+        Outcome {
+            step: "zabbix".to_owned(),
+            ok,
+            result,
+            seconds: began.elapsed().as_secs_f64(),
+        }
     }
 
     async fn delete_host(&self) -> Result<String> {
         let host = match &self.params.host {
             Some(host) => host.clone(),
-            None => nix::unistd::gethostname().context("cannot read the host name")?.to_string_lossy().into_owned(),
+            None => nix::unistd::gethostname()
+                .context("cannot read the host name")?
+                .to_string_lossy()
+                .into_owned(),
         };
-        let api = Api { uri: self.uri.clone(), client: client()? };
+        let api = Api {
+            uri: self.uri.clone(),
+            client: client()?,
+        };
         let version = api.call("apiinfo.version", json!([]), Login::None).await?;
         let version = Version::parse(version.as_str().unwrap_or_default())?;
-        let (session, logged_in) = match (&self.params.token, &self.params.user, &self.params.password) {
-            (Some(token), _, _) => (token.0.clone(), false),
-            (None, Some(user), Some(password)) => {
-                let params = json!({version.user_key(): user, "password": password.0});
-                let session = api.call("user.login", params, Login::None).await?;
-                (session.as_str().context("user.login gave no session")?.to_owned(), true)
-            }
-            _ => bail!("neither token nor user and password"),
-        };
+        let (session, logged_in) =
+            match (&self.params.token, &self.params.user, &self.params.password) {
+                (Some(token), _, _) => (token.0.clone(), false),
+                (None, Some(user), Some(password)) => {
+                    let params = json!({version.user_key(): user, "password": password.0});
+                    let session = api.call("user.login", params, Login::None).await?;
+                    (
+                        session
+                            .as_str()
+                            .context("user.login gave no session")?
+                            .to_owned(),
+                        true,
+                    )
+                }
+                _ => bail!("neither token nor user and password"),
+            };
         let login = match version.in_header(self.params.auth) {
             true => Login::Header(&session),
             false => Login::Body(&session),
         };
         let result = delete(&api, &host, login).await;
         if logged_in && let Err(error) = api.call("user.logout", json!([]), login).await {
-            tracing::debug!(error = format!("{error:#}"), "zabbix: the session ends by itself");
+            tracing::debug!(
+                error = format!("{error:#}"),
+                "zabbix: the session ends by itself"
+            );
         }
         result
     }
@@ -183,7 +219,9 @@ async fn delete(api: &Api, host: &str, login: Login<'_>) -> Result<String> {
     };
     match api.call("host.delete", json!([id]), login).await {
         Ok(_) => Ok(format!("deleted host {host} ({id})")),
-        Err(error) if format!("{error:#}").contains("does not exist") => Ok(format!("host {host} is gone already")),
+        Err(error) if format!("{error:#}").contains("does not exist") => {
+            Ok(format!("host {host} is gone already"))
+        }
         Err(error) => Err(error),
     }
 }
@@ -203,22 +241,29 @@ struct Api {
 impl Api {
     async fn call(&self, method: &str, params: Value, login: Login<'_>) -> Result<Value> {
         let mut body = json!({"jsonrpc": "2.0", "method": method, "params": params, "id": 1});
-        let mut request = Request::post(self.uri.clone()).header(CONTENT_TYPE, "application/json-rpc");
+        let mut request =
+            Request::post(self.uri.clone()).header(CONTENT_TYPE, "application/json-rpc");
         match login {
             Login::None => {}
-            Login::Header(session) => request = request.header(AUTHORIZATION, format!("Bearer {session}")),
+            Login::Header(session) => {
+                request = request.header(AUTHORIZATION, format!("Bearer {session}"))
+            }
             Login::Body(session) => body["auth"] = session.into(),
         }
         let request = request.body(Full::from(serde_json::to_vec(&body)?))?;
-        let answer = self.client.request(request).await.with_context(|| format!("{method}: no answer"))?;
+        let answer = self
+            .client
+            .request(request)
+            .await
+            .with_context(|| format!("{method}: no answer"))?;
         let status = answer.status();
         let bytes = Limited::new(answer.into_body(), ANSWER_MAX)
             .collect()
             .await
             .map_err(|error| anyhow!("{method}: {error}"))?
             .to_bytes();
-        let mut answer: Value =
-            serde_json::from_slice(&bytes).with_context(|| format!("{method}: HTTP {status}, and not JSON"))?;
+        let mut answer: Value = serde_json::from_slice(&bytes)
+            .with_context(|| format!("{method}: HTTP {status}, and not JSON"))?;
         match answer.get("error") {
             Some(error) => {
                 let text = |key: &str| error[key].as_str().unwrap_or_default().to_owned();
@@ -255,7 +300,11 @@ mod tests {
         ];
         for (text, key, header) in table {
             let version = Version::parse(text).expect("a version");
-            assert_eq!((version.user_key(), version.in_header(Auth::Auto)), (key, header), "{text}");
+            assert_eq!(
+                (version.user_key(), version.in_header(Auth::Auto)),
+                (key, header),
+                "{text}"
+            );
         }
         assert!(Version::parse("garbage").is_err());
     }
@@ -263,7 +312,10 @@ mod tests {
     #[test]
     fn a_url_that_cannot_be_one_is_refused() {
         for url in ["", "zabbix.example.com", "ftp://zabbix/api"] {
-            let params = Params { url: url.to_owned(), ..Params::default() };
+            let params = Params {
+                url: url.to_owned(),
+                ..Params::default()
+            };
             assert!(Zabbix::new(params).is_err(), "{url}");
         }
     }

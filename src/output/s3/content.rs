@@ -75,7 +75,9 @@ fn write<W: Write>(tag: &str, segments: &[Bytes], format: Format, mut out: W) ->
             Format::Msgpack => out.write_all(segment)?,
             Format::Json => {
                 for entry in msgpack::entries(segment) {
-                    let entry = entry.map_err(|error| anyhow::anyhow!("malformed entry in a chunk: {error:?}"))?;
+                    let entry = entry.map_err(|error| {
+                        anyhow::anyhow!("malformed entry in a chunk: {error:?}")
+                    })?;
                     line.clear();
                     write_line(&mut line, tag, entry.time, entry.record)?;
                     out.write_all(&line)?;
@@ -130,7 +132,9 @@ fn write_value(out: &mut Vec<u8>, rest: &mut &[u8], depth: usize) -> Result<()> 
         Marker::FixArray(_) | Marker::Array16 | Marker::Array32 => {
             *rest = before;
             let len = rmp::decode::read_array_len(rest)?;
-            write_list(out, len, b'[', b']', |out| write_value(out, rest, depth - 1))?;
+            write_list(out, len, b'[', b']', |out| {
+                write_value(out, rest, depth - 1)
+            })?;
         }
         Marker::FixMap(_) | Marker::Map16 | Marker::Map32 => {
             *rest = before;
@@ -141,7 +145,12 @@ fn write_value(out: &mut Vec<u8>, rest: &mut &[u8], depth: usize) -> Result<()> 
             *rest = before;
             let meta = rmp::decode::read_ext_meta(rest)?;
             let bytes = take(rest, meta.size as usize)?;
-            write!(out, "{{\"ext\":{},\"base64\":\"{}\"}}", meta.typeid, STANDARD.encode(bytes))?;
+            write!(
+                out,
+                "{{\"ext\":{},\"base64\":\"{}\"}}",
+                meta.typeid,
+                STANDARD.encode(bytes)
+            )?;
         }
     }
     Ok(())
@@ -218,7 +227,10 @@ mod tests {
     use proptest::prelude::*;
     use std::io::Read;
 
-    const TIME: EventTime = EventTime { sec: 1_772_356_542, nsec: 118_000_000 };
+    const TIME: EventTime = EventTime {
+        sec: 1_772_356_542,
+        nsec: 118_000_000,
+    };
 
     fn one(fill: impl FnOnce(&mut crate::event::MapWriter<'_>)) -> serde_json::Value {
         let mut entries = Entries::default();
@@ -246,7 +258,10 @@ mod tests {
     fn bytes_that_are_no_text_are_readable_and_complete() {
         let line = one(|record| record.bin("message", b"caf\xe9"));
         assert_eq!(line["record"]["message"]["text"], "caf\u{fffd}");
-        assert_eq!(line["record"]["message"]["base64"], STANDARD.encode(b"caf\xe9"));
+        assert_eq!(
+            line["record"]["message"]["base64"],
+            STANDARD.encode(b"caf\xe9")
+        );
     }
 
     #[test]
@@ -273,9 +288,17 @@ mod tests {
         record.bin("message", b"x");
         record.finish();
         let (bytes, _) = entries.freeze();
-        let object = encode("app", &[bytes.clone(), bytes.clone()], Format::Msgpack, StoreAs::Gzip).expect("encodes");
+        let object = encode(
+            "app",
+            &[bytes.clone(), bytes.clone()],
+            Format::Msgpack,
+            StoreAs::Gzip,
+        )
+        .expect("encodes");
         let mut plain = Vec::new();
-        GzDecoder::new(&object[..]).read_to_end(&mut plain).expect("gzip");
+        GzDecoder::new(&object[..])
+            .read_to_end(&mut plain)
+            .expect("gzip");
         assert_eq!(plain, [&bytes[..], &bytes[..]].concat());
     }
 

@@ -27,18 +27,42 @@ pub use store::Store;
 
 /// Parameters of fluent-plugin-s3 that are known and not honoured, with what happens instead.
 const NOT_HONOURED: &[(&str, &str)] = &[
-    ("s3_object_key_format", "keys are <path>/chunks/<tag>/<chunk id>, so that storing twice is harmless"),
-    ("time_slice_format", "keys are <path>/chunks/<tag>/<chunk id>; %Y, %m, … in path are expanded"),
-    ("index_format", "keys carry the chunk id instead of an index"),
+    (
+        "s3_object_key_format",
+        "keys are <path>/chunks/<tag>/<chunk id>, so that storing twice is harmless",
+    ),
+    (
+        "time_slice_format",
+        "keys are <path>/chunks/<tag>/<chunk id>; %Y, %m, … in path are expanded",
+    ),
+    (
+        "index_format",
+        "keys carry the chunk id instead of an index",
+    ),
     ("hex_random_length", "keys carry the chunk id"),
     ("overwrite", "an object is never overwritten"),
-    ("check_object", "an existing object is recognised by the upload itself"),
-    ("check_bucket", "the bucket is first used by the first upload"),
-    ("check_apikey_on_start", "credentials are first used by the first upload"),
+    (
+        "check_object",
+        "an existing object is recognised by the upload itself",
+    ),
+    (
+        "check_bucket",
+        "the bucket is first used by the first upload",
+    ),
+    (
+        "check_apikey_on_start",
+        "credentials are first used by the first upload",
+    ),
     ("auto_create_bucket", "the bucket must exist"),
     ("acl", "the bucket's own rules decide"),
-    ("storage_class", "objects are stored as STANDARD; use a lifecycle rule of the bucket"),
-    ("use_server_side_encryption", "the bucket's default encryption decides"),
+    (
+        "storage_class",
+        "objects are stored as STANDARD; use a lifecycle rule of the bucket",
+    ),
+    (
+        "use_server_side_encryption",
+        "the bucket's default encryption decides",
+    ),
     ("ssekms_key_id", "the bucket's default encryption decides"),
     ("proxy_uri", "S3 is reached directly"),
     ("s3_metadata", "objects carry no metadata of their own"),
@@ -96,9 +120,16 @@ pub fn configure(element: &Element) -> config::Result<Arc<S3>> {
         errors.push(element.error("'s3_bucket' parameter is required"));
     }
     if params.aws_key_id.is_some() != params.aws_sec_key.is_some() {
-        errors.push(element.error_at("aws_key_id", "aws_key_id and aws_sec_key must be given together"));
+        errors.push(element.error_at(
+            "aws_key_id",
+            "aws_key_id and aws_sec_key must be given together",
+        ));
     }
-    for name in ["assume_role_credentials", "web_identity_credentials", "shared_credentials"] {
+    for name in [
+        "assume_role_credentials",
+        "web_identity_credentials",
+        "shared_credentials",
+    ] {
         if let Some(section) = errors.collect(element.section(name)).flatten() {
             errors.push(section.error(format!(
                 "<{name}> is not supported: use the instance's role, or aws_key_id and aws_sec_key"
@@ -108,9 +139,13 @@ pub fn configure(element: &Element) -> config::Result<Arc<S3>> {
     errors.collect(element.section("instance_profile_credentials"));
     if let Some(section) = errors.collect(element.section("format")).flatten() {
         match errors.collect(section.plugin_type()) {
-            Some("json") => section.warn("lines are {\"time\", \"tag\", \"record\"}, so that time and tag are not lost"),
+            Some("json") => section.warn(
+                "lines are {\"time\", \"tag\", \"record\"}, so that time and tag are not lost",
+            ),
             Some("msgpack") => params.format = Format::Msgpack,
-            Some(other) => errors.push(section.error(format!("unknown format '{other}': json or msgpack"))),
+            Some(other) => {
+                errors.push(section.error(format!("unknown format '{other}': json or msgpack")))
+            }
             None => {}
         }
     }
@@ -141,8 +176,16 @@ impl S3 {
             imds_endpoint: None,
             keys: keys.map(|(id, secret)| (id.0, secret.0)),
         })?;
-        let store = Store::new(aws, &params.s3_bucket, params.force_path_style, params.checksums);
-        Ok(S3 { params, store: Arc::new(store) })
+        let store = Store::new(
+            aws,
+            &params.s3_bucket,
+            params.force_path_style,
+            params.checksums,
+        );
+        Ok(S3 {
+            params,
+            store: Arc::new(store),
+        })
     }
 
     /// The bucket that it writes to.
@@ -160,7 +203,10 @@ impl S3 {
         let path = expand_time(&self.params.path, born(chunk.id())).replace("${tag}", &tag);
         let path = self.store.expand(&path).await?;
         let extension = content::extension(self.params.format, self.params.store_as);
-        Ok(join(&path, &format!("chunks/{tag}/{}.{extension}", chunk.id())))
+        Ok(join(
+            &path,
+            &format!("chunks/{tag}/{}.{extension}", chunk.id()),
+        ))
     }
 
     async fn store_chunk(&self, chunk: &Chunk) -> Result<(), WriteError> {
@@ -207,14 +253,17 @@ pub fn expand_time(path: &str, time: Timestamp) -> String {
 /// Everything but letters, digits, `-`, `_` and `.` as `%XX`; a tag of dots only, wholly, so that no tool takes it for a folder.
 pub fn percent_encode(tag: &str) -> String {
     let dots = tag.bytes().all(|byte| byte == b'.');
-    tag.bytes().fold(String::with_capacity(tag.len()), |mut out, byte| {
-        match byte {
-            b'.' if dots => out.push_str("%2E"),
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' => out.push(char::from(byte)),
-            _ => out.push_str(&format!("%{byte:02X}")),
-        }
-        out
-    })
+    tag.bytes()
+        .fold(String::with_capacity(tag.len()), |mut out, byte| {
+            match byte {
+                b'.' if dots => out.push_str("%2E"),
+                b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' => {
+                    out.push(char::from(byte))
+                }
+                _ => out.push_str(&format!("%{byte:02X}")),
+            }
+            out
+        })
 }
 
 /// `path` and `rest` with one slash between them, and none at the beginning.

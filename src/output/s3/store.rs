@@ -112,7 +112,9 @@ impl Store {
     /// Stores a whole file, which may grow or shrink meanwhile: exactly the length that it has when it is opened.
     pub async fn put_file(&self, key: &str, path: &Path) -> Result<Stored> {
         for last in (0..SHRUNK_TRIES).map(|n| n + 1 == SHRUNK_TRIES) {
-            let file = File::open(path).await.with_context(|| format!("cannot open {}", path.display()))?;
+            let file = File::open(path)
+                .await
+                .with_context(|| format!("cannot open {}", path.display()))?;
             let metadata = file.metadata().await?;
             if !metadata.is_file() {
                 bail!("{} is not a regular file", path.display());
@@ -126,7 +128,13 @@ impl Store {
     }
 
     /// `None`: the file shrank. On the `last` try that is accepted and said in the object's metadata.
-    async fn try_file(&self, key: &str, mut file: File, len: u64, last: bool) -> Result<Option<Stored>> {
+    async fn try_file(
+        &self,
+        key: &str,
+        mut file: File,
+        len: u64,
+        last: bool,
+    ) -> Result<Option<Stored>> {
         if len > SINGLE {
             return self.file_in_parts(key, &mut file, len, last).await;
         }
@@ -136,11 +144,21 @@ impl Store {
         if bytes < len && !last {
             return Ok(None);
         }
-        self.single(key, body.into(), Existing::Replace, bytes < len).await?;
-        Ok(Some(Stored { bytes, truncated: bytes < len }))
+        self.single(key, body.into(), Existing::Replace, bytes < len)
+            .await?;
+        Ok(Some(Stored {
+            bytes,
+            truncated: bytes < len,
+        }))
     }
 
-    async fn file_in_parts(&self, key: &str, file: &mut File, len: u64, last: bool) -> Result<Option<Stored>> {
+    async fn file_in_parts(
+        &self,
+        key: &str,
+        file: &mut File,
+        len: u64,
+        last: bool,
+    ) -> Result<Option<Stored>> {
         // The metadata goes ahead of the bytes: on the last try the object says that it may be cut.
         let upload = self.begin(key, last).await?;
         let sent = async {
@@ -163,7 +181,10 @@ impl Store {
             }
             let bytes = parts.bytes;
             self.finish(key, &upload, parts, Existing::Replace).await?;
-            Ok(Some(Stored { bytes, truncated: bytes < len }))
+            Ok(Some(Stored {
+                bytes,
+                truncated: bytes < len,
+            }))
         };
         let result = sent.await;
         if !matches!(result, Ok(Some(_))) {
@@ -192,7 +213,13 @@ impl Store {
         result
     }
 
-    async fn single(&self, key: &str, body: Bytes, existing: Existing, truncated: bool) -> Result<()> {
+    async fn single(
+        &self,
+        key: &str,
+        body: Bytes,
+        existing: Existing,
+        truncated: bool,
+    ) -> Result<()> {
         for moved in [false, true] {
             let request = self
                 .client()
@@ -201,18 +228,27 @@ impl Store {
                 .bucket(&self.bucket)
                 .key(key)
                 .set_if_none_match((existing == Existing::Keep).then(|| "*".to_owned()))
-                .set_metadata(truncated.then(|| [("truncated".to_owned(), "true".to_owned())].into()))
+                .set_metadata(
+                    truncated.then(|| [("truncated".to_owned(), "true".to_owned())].into()),
+                )
                 .body(ByteStream::from(body.clone()));
             match request.send().await {
                 Ok(_) => return Ok(()),
-                Err(error) if existing == Existing::Keep && code(&error) == Some("PreconditionFailed") => return Ok(()),
+                Err(error)
+                    if existing == Existing::Keep && code(&error) == Some("PreconditionFailed") =>
+                {
+                    return Ok(());
+                }
                 Err(error) => match region_named(&error).filter(|_| !moved) {
                     Some(region) => self.move_to(&region),
                     None => return Err(self.explain(key, &error)),
                 },
             }
         }
-        bail!("S3 names another Region for bucket {} each time", self.bucket)
+        bail!(
+            "S3 names another Region for bucket {} each time",
+            self.bucket
+        )
     }
 
     async fn begin(&self, key: &str, truncated: bool) -> Result<String> {
@@ -223,24 +259,44 @@ impl Store {
                 .create_multipart_upload()
                 .bucket(&self.bucket)
                 .key(key)
-                .set_metadata(truncated.then(|| [("truncated".to_owned(), "true".to_owned())].into()));
+                .set_metadata(
+                    truncated.then(|| [("truncated".to_owned(), "true".to_owned())].into()),
+                );
             match request.send().await {
-                Ok(answer) => return answer.upload_id.ok_or_else(|| anyhow!("S3 gave no upload id for {key}")),
+                Ok(answer) => {
+                    return answer
+                        .upload_id
+                        .ok_or_else(|| anyhow!("S3 gave no upload id for {key}"));
+                }
                 Err(error) => match region_named(&error).filter(|_| !moved) {
                     Some(region) => self.move_to(&region),
                     None => return Err(self.explain(key, &error)),
                 },
             }
         }
-        bail!("S3 names another Region for bucket {} each time", self.bucket)
+        bail!(
+            "S3 names another Region for bucket {} each time",
+            self.bucket
+        )
     }
 
     async fn part(&self, key: &str, upload: &str, parts: &mut Parts, body: Bytes) -> Result<()> {
         let number = parts.done.len() as i32 + 1;
         let len = body.len() as u64;
-        let request = self.client().await?.upload_part().bucket(&self.bucket).key(key);
-        let request = request.upload_id(upload).part_number(number).body(ByteStream::from(body));
-        let answer = request.send().await.map_err(|error| self.explain(key, &error))?;
+        let request = self
+            .client()
+            .await?
+            .upload_part()
+            .bucket(&self.bucket)
+            .key(key);
+        let request = request
+            .upload_id(upload)
+            .part_number(number)
+            .body(ByteStream::from(body));
+        let answer = request
+            .send()
+            .await
+            .map_err(|error| self.explain(key, &error))?;
         parts.bytes += len;
         parts.done.push(
             CompletedPart::builder()
@@ -252,16 +308,31 @@ impl Store {
         Ok(())
     }
 
-    async fn finish(&self, key: &str, upload: &str, parts: Parts, existing: Existing) -> Result<()> {
-        let parts = CompletedMultipartUpload::builder().set_parts(Some(parts.done)).build();
-        let request = self.client().await?.complete_multipart_upload().bucket(&self.bucket).key(key);
+    async fn finish(
+        &self,
+        key: &str,
+        upload: &str,
+        parts: Parts,
+        existing: Existing,
+    ) -> Result<()> {
+        let parts = CompletedMultipartUpload::builder()
+            .set_parts(Some(parts.done))
+            .build();
+        let request = self
+            .client()
+            .await?
+            .complete_multipart_upload()
+            .bucket(&self.bucket)
+            .key(key);
         let request = request
             .upload_id(upload)
             .set_if_none_match((existing == Existing::Keep).then(|| "*".to_owned()))
             .multipart_upload(parts);
         match request.send().await {
             Ok(_) => Ok(()),
-            Err(error) if existing == Existing::Keep && code(&error) == Some("PreconditionFailed") => {
+            Err(error)
+                if existing == Existing::Keep && code(&error) == Some("PreconditionFailed") =>
+            {
                 self.abort(key, upload).await;
                 Ok(())
             }
@@ -270,8 +341,14 @@ impl Store {
     }
 
     async fn abort(&self, key: &str, upload: &str) {
-        let Ok(client) = self.client().await else { return };
-        let request = client.abort_multipart_upload().bucket(&self.bucket).key(key).upload_id(upload);
+        let Ok(client) = self.client().await else {
+            return;
+        };
+        let request = client
+            .abort_multipart_upload()
+            .bucket(&self.bucket)
+            .key(key)
+            .upload_id(upload);
         if let Err(error) = request.send().await {
             tracing::warn!(
                 bucket = self.bucket, key, error = %DisplayErrorContext(&error),
@@ -290,10 +367,17 @@ impl Store {
     }
 
     fn move_to(&self, region: &str) {
-        tracing::warn!(bucket = self.bucket, region, "the bucket is in another Region, going there");
+        tracing::warn!(
+            bucket = self.bucket,
+            region,
+            "the bucket is in another Region, going there"
+        );
         let mut client = self.lock();
         if let Some(old) = client.take() {
-            let config = old.config().to_builder().region(Region::new(region.to_owned()));
+            let config = old
+                .config()
+                .to_builder()
+                .region(Region::new(region.to_owned()));
             *client = Some(Client::from_conf(config.build()));
         }
     }
@@ -306,7 +390,10 @@ impl Store {
     where
         E: ProvideErrorMetadata + std::error::Error + 'static,
     {
-        let said = match (code(error), error.as_service_error().and_then(|e| e.message())) {
+        let said = match (
+            code(error),
+            error.as_service_error().and_then(|e| e.message()),
+        ) {
             (Some(code), message) => format!("{code}: {}", message.unwrap_or("no message")),
             _ => DisplayErrorContext(error).to_string(),
         };
@@ -325,7 +412,10 @@ struct Parts {
 fn code<E: ProvideErrorMetadata>(error: &SdkError<E, Response>) -> Option<&str> {
     let named = error.as_service_error().and_then(|error| error.code());
     // A 412 may come without a body.
-    match error.raw_response().map(|response| response.status().as_u16()) {
+    match error
+        .raw_response()
+        .map(|response| response.status().as_u16())
+    {
         Some(412) => Some("PreconditionFailed"),
         _ => named,
     }
@@ -335,7 +425,10 @@ fn code<E: ProvideErrorMetadata>(error: &SdkError<E, Response>) -> Option<&str> 
 fn region_named<E: ProvideErrorMetadata>(error: &SdkError<E, Response>) -> Option<String> {
     let response = error.raw_response()?;
     let refused = matches!(response.status().as_u16(), 301 | 307)
-        || matches!(code(error), Some("PermanentRedirect" | "AuthorizationHeaderMalformed"));
+        || matches!(
+            code(error),
+            Some("PermanentRedirect" | "AuthorizationHeaderMalformed")
+        );
     let named = response.headers().get("x-amz-bucket-region")?;
     refused.then(|| named.to_owned())
 }
@@ -348,7 +441,9 @@ fn hint(code: &str) -> Option<&'static str> {
         }
         "NoSuchBucket" => " (the bucket does not exist)",
         "RequestTimeTooSkewed" => " (the clock of this machine is wrong)",
-        "SlowDown" | "ServiceUnavailable" | "InternalError" | "RequestTimeout" => " (S3 asks to try later)",
+        "SlowDown" | "ServiceUnavailable" | "InternalError" | "RequestTimeout" => {
+            " (S3 asks to try later)"
+        }
         _ => return None,
     })
 }
