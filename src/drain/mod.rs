@@ -26,6 +26,7 @@ pub mod params;
 pub mod queue;
 pub mod release;
 mod situation;
+mod startup;
 pub mod zabbix;
 
 use std::convert::Infallible;
@@ -43,6 +44,7 @@ use params::{OnUndelivered, Step};
 pub use params::{Plan, configure};
 use release::Release;
 use situation::{Drain, Names, Situation};
+pub use startup::check;
 
 use crate::aws::Aws;
 
@@ -316,6 +318,10 @@ fn tell_outcome<A: Drainable>(drain: &Drain<'_, A>, stage: &str, outcome: &Outco
 }
 
 #[cfg(test)]
+mod fake_agent;
+#[cfg(test)]
 mod fakes;
+#[cfg(test)]
+mod services_tests;
 #[cfg(test)]
 mod tests;

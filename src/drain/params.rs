@@ -366,3 +366,7 @@ fn step(section: &Element) -> config::Result<Step> {
             .into()),
     }
 }
+
+#[cfg(test)]
+#[path = "params_tests.rs"]
+mod tests;

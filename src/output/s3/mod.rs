@@ -70,7 +70,7 @@ const NOT_HONOURED: &[(&str, &str)] = &[
 ];
 
 /// The parameters.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct Params {
     /// The bucket. Required.
@@ -93,23 +93,6 @@ pub struct Params {
     pub force_path_style: bool,
     /// `always`, or `when_required` for stores that do not know S3's checksums.
     pub checksums: Checksums,
-}
-
-impl Default for Params {
-    fn default() -> Params {
-        Params {
-            s3_bucket: String::new(),
-            s3_region: None,
-            path: String::new(),
-            format: Format::default(),
-            store_as: StoreAs::default(),
-            aws_key_id: None,
-            aws_sec_key: None,
-            s3_endpoint: None,
-            force_path_style: false,
-            checksums: Checksums::default(),
-        }
-    }
 }
 
 /// Checks everything that can be checked without a network and builds the output.

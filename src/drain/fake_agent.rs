@@ -1,0 +1,198 @@
+//! An agent with one output, for the tests of this room: its servers answer, or they do not.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Instant, SystemTime};
+
+use tokio::sync::Notify;
+
+use super::drainable::{Drainable, Ledger, OutputBacklog, Taken};
+use crate::buffer::{Chunk, ChunkKey};
+use crate::event::{Creditor, Entries, EventStream, EventTime, Receipt, Tag};
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[derive(Default)]
+struct State {
+    unread: Vec<Chunk>,
+    queue: VecDeque<Chunk>,
+    taken: usize,
+    ended: bool,
+    alive: bool,
+    ledger: Ledger,
+    moved: u64,
+}
+
+/// An agent with one output.
+#[derive(Clone, Default)]
+pub struct FakeAgent {
+    state: Arc<Mutex<State>>,
+    changed: Arc<Notify>,
+    book: Arc<Book>,
+}
+
+/// Counts the batches that became safe.
+#[derive(Default)]
+pub struct Book(Mutex<(usize, usize)>);
+
+impl Creditor for Book {
+    fn safe(&self, _batch: u64) {
+        lock(&self.0).0 += 1;
+    }
+    fn forgotten(&self, _batch: u64) {
+        lock(&self.0).1 += 1;
+    }
+}
+
+impl FakeAgent {
+    /// `queued` and `unread` chunks of one line each; its servers answer or they do not.
+    pub fn new(queued: usize, unread: usize, alive: bool) -> FakeAgent {
+        let agent = FakeAgent::default();
+        let chunk = |n: usize| {
+            let mut entries = Entries::default();
+            let mut record = entries.begin(EventTime { sec: 1, nsec: 0 });
+            record.bin("message", format!("line {n}").as_bytes());
+            record.finish();
+            let (entries, count) = entries.freeze();
+            let tag = Tag::new("app.log");
+            let mut chunk = Chunk::new(
+                ChunkKey { tag: tag.clone() },
+                Instant::now(),
+                SystemTime::now(),
+            );
+            chunk.append(EventStream {
+                tag,
+                entries,
+                count,
+                receipt: Receipt::new(agent.book.clone(), n as u64),
+            });
+            chunk
+        };
+        {
+            let mut state = lock(&agent.state);
+            state.queue = (0..queued).map(chunk).collect();
+            state.unread = (queued..queued + unread).map(chunk).collect();
+            state.alive = alive;
+        }
+        agent
+    }
+
+    /// Batches that are safe.
+    pub fn safe(&self) -> usize {
+        lock(&self.book.0).0
+    }
+
+    /// Whether anybody asked it to read to the end.
+    pub fn ended(&self) -> bool {
+        lock(&self.state).ended
+    }
+}
+
+impl Drainable for FakeAgent {
+    type Taken = FakeTaken;
+
+    fn hurry(&self) {}
+
+    fn read_to_end(&self) {
+        let mut state = lock(&self.state);
+        let unread = std::mem::take(&mut state.unread);
+        state.queue.extend(unread);
+        state.ended = true;
+        self.changed.notify_waiters();
+    }
+
+    async fn inputs_finished(&self) {
+        loop {
+            let changed = self.changed.notified();
+            if lock(&self.state).ended {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    fn backlog(&self) -> Vec<OutputBacklog> {
+        let state = lock(&self.state);
+        vec![OutputBacklog {
+            id: "forward".to_owned(),
+            chunks: state.queue.len() + state.taken,
+            bytes: state.queue.iter().map(|chunk| chunk.len() as u64).sum(),
+            records: state.queue.iter().map(|chunk| chunk.records() as u64).sum(),
+            in_flight: 0,
+            moved: state.moved,
+        }]
+    }
+
+    async fn emptied(&self) {
+        loop {
+            let changed = self.changed.notified();
+            {
+                let mut state = lock(&self.state);
+                if state.alive {
+                    for chunk in std::mem::take(&mut state.queue) {
+                        state.ledger.delivered += chunk.records() as u64;
+                        state.moved += chunk.len() as u64;
+                        chunk.release();
+                    }
+                }
+                if state.queue.is_empty() && state.taken == 0 {
+                    return;
+                }
+            }
+            changed.await;
+        }
+    }
+
+    fn take(&self, _output: &str) -> Option<FakeTaken> {
+        let mut state = lock(&self.state);
+        let chunk = state.queue.pop_front()?;
+        state.taken += 1;
+        Some(FakeTaken {
+            agent: self.clone(),
+            chunk: Some(chunk),
+        })
+    }
+
+    fn pause_flush(&self, _output: &str) {}
+
+    fn resume_flush(&self, _output: &str) {}
+
+    fn ledger(&self) -> Ledger {
+        let state = lock(&self.state);
+        Ledger {
+            behind_bytes: state.unread.iter().map(|chunk| chunk.len() as u64).sum(),
+            ..state.ledger.clone()
+        }
+    }
+}
+
+/// The guard.
+pub struct FakeTaken {
+    agent: FakeAgent,
+    chunk: Option<Chunk>,
+}
+
+impl Taken for FakeTaken {
+    fn chunk(&self) -> &Chunk {
+        self.chunk.as_ref().expect("held until purged or dropped")
+    }
+
+    fn purge(mut self) {
+        let chunk = self.chunk.take().expect("held until purged or dropped");
+        lock(&self.agent.state).ledger.spilled += chunk.records() as u64;
+        chunk.release();
+    }
+}
+
+impl Drop for FakeTaken {
+    fn drop(&mut self) {
+        let mut state = lock(&self.agent.state);
+        state.taken -= 1;
+        if let Some(chunk) = self.chunk.take() {
+            state.queue.push_front(chunk);
+        }
+        self.agent.changed.notify_waiters();
+    }
+}
