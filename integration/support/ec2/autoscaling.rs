@@ -137,10 +137,10 @@ impl AutoScaling {
         self.instances.iter().find(|instance| instance.id == id)
     }
 
-    /// The group decides to end an instance.
+    /// The group decides to end an instance that is in service; another is on its way already.
     pub fn terminate(&mut self, id: &str, to: Destination, now: Duration) -> Vec<Effect> {
         let delays = self.delays;
-        let Some(instance) = self.instances.iter_mut().find(|i| i.id == id) else {
+        let Some(instance) = self.running(id) else {
             return Vec::new();
         };
         instance.destination = to;
@@ -152,6 +152,11 @@ impl AutoScaling {
         let mut effects = vec![instance.enter(LifecycleState::Terminating)];
         effects.extend(self.step(now));
         effects
+    }
+
+    fn running(&mut self, id: &str) -> Option<&mut Instance> {
+        let running = |i: &&mut Instance| i.id == id && i.state == LifecycleState::InService;
+        self.instances.iter_mut().find(running)
     }
 
     /// When `step` has something to do next.
@@ -176,8 +181,7 @@ impl AutoScaling {
                 .find(|group| group.name == instance.group);
             let hooks = group.map_or(&[][..], |group| &group.hooks);
             let retain = group.is_some_and(|group| group.retain_on_abandon);
-            while let Some(next) = instance.due.iter().position(|(at, _)| *at <= now) {
-                let (at, due) = instance.due.remove(next);
+            while let Some((at, due)) = instance.take_due(now) {
                 effects.extend(instance.happen(due, at, hooks, self.delays));
             }
             effects.extend(instance.time_out(now));
@@ -280,6 +284,17 @@ impl Instance {
         self.actions
             .iter()
             .filter(|action| action.outcome.is_none())
+    }
+
+    /// What is due next, in the order of time.
+    fn take_due(&mut self, now: Duration) -> Option<(Duration, Due)> {
+        let due = self
+            .due
+            .iter()
+            .enumerate()
+            .filter(|(_, (at, _))| *at <= now);
+        let (next, _) = due.min_by_key(|(_, (at, _))| *at)?;
+        Some(self.due.remove(next))
     }
 
     fn enter(&mut self, state: LifecycleState) -> Effect {
