@@ -158,6 +158,11 @@ impl Client {
 
     /// Sends and returns whatever comes back first; `None` when the server closes without a word.
     async fn send(&mut self, bytes: &[u8]) -> Option<Vec<u8>> {
+        let answer = tokio::time::timeout(SOON, self.converse(bytes)).await;
+        answer.expect("the server neither answers nor closes")
+    }
+
+    async fn converse(&mut self, bytes: &[u8]) -> Option<Vec<u8>> {
         self.0.write_all(bytes).await.ok()?;
         let mut answer = vec![0; 256];
         match self.0.read(&mut answer).await {

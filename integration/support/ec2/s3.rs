@@ -88,6 +88,7 @@ fn object(root: &Path, path: &Path) -> Result<Object> {
 /// The object store.
 pub(super) struct S3Site {
     shared: Arc<Shared>,
+    root: PathBuf,
     service: S3Service,
 }
 
@@ -102,6 +103,7 @@ impl S3Site {
         builder.set_auth(SimpleAuth::from_single(ACCESS_KEY, SECRET_KEY));
         Ok(Self {
             shared,
+            root: root.clone(),
             service: builder.build(),
         })
     }
@@ -146,6 +148,15 @@ impl Site for S3Site {
     }
 
     async fn answer(&self, request: &Request) -> Answer {
+        // The back end would make the bucket by the way.
+        let bucket = request.path().split('/').nth(1).unwrap_or_default();
+        if !self.root.join(bucket).is_dir() {
+            return self.refuse(&Refused {
+                status: 404,
+                code: "NoSuchBucket".to_string(),
+                message: "The specified bucket does not exist".to_string(),
+            });
+        }
         let answer = match self.pass_on(request).await {
             Ok(answer) => answer,
             Err(error) => self.refuse(&Refused {
