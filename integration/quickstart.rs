@@ -6,11 +6,12 @@
 
 #![allow(clippy::print_stdout, reason = "printing is what it is for")]
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use nix::sys::signal::Signal;
 
 use support::agent::{Agent, binary};
@@ -31,6 +32,8 @@ const BUCKET: &str = "logs";
 const STRETCH: u64 = 6_000;
 /// Lines that the application writes on its way down, when no server listens any more.
 const LAST_WORDS: u64 = 2_000;
+/// More objects than these are told in one line.
+const OBJECTS_SHOWN: usize = 6;
 /// No step takes longer than this on a slow machine, unless something is broken.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -105,7 +108,12 @@ async fn play(stage: &Stage, story: &mut Story, agent: &mut Agent) -> Played {
     };
     let log = stage.dir.path().join("app.log");
     let writer = LogWriter::start(log, 1, pace).map_err(nothing)?;
-    let until_stop = until_app_is_stopped(stage, story, &writer).await;
+    let until_stop = tokio::select! {
+        done = until_app_is_stopped(stage, story, &writer) => done,
+        ended = agent.wait_exit(PATIENCE * 10) => {
+            ended.and_then(|status| bail!("the agent ended before its time, {status}"))
+        }
+    };
     let mut log = writer.stop().await.map_err(nothing)?;
     let ended = match until_stop {
         Ok(()) => until_end(stage, story, agent, &mut log).await,
@@ -128,7 +136,15 @@ async fn until_app_is_stopped(stage: &Stage, story: &mut Story, writer: &LogWrit
     standby.wait_for_lines(1, PATIENCE).await?;
     writer.wait_for_count(more, PATIENCE).await?;
     stage.world.terminate(stage.world.instance());
-    stage.appears("stop-app").await
+    stage.appears("stop-app").await?;
+    story.note("<before>: the application is told to stop");
+    // The flush goes on while the application is being stopped; a drain that pauses it is slower, not wrong.
+    let (known, soon) = (
+        standby.state().read(|s| s.distinct.len()),
+        Duration::from_secs(3),
+    );
+    let _ = standby.wait_for_lines(known + 1, soon).await;
+    Ok(())
 }
 
 /// The application's last lines find no server; then the drain runs to its end, and the instance with it.
@@ -138,7 +154,6 @@ async fn until_end(
     agent: &mut Agent,
     log: &mut LogFile,
 ) -> Result<()> {
-    story.note("<before>: the application is told to stop");
     stage.standby.stop().await;
     story.note("the standby refuses");
     log.lines(LAST_WORDS)?;
@@ -211,12 +226,21 @@ fn book(stage: &Stage, written: Vec<LineId>) -> Result<(Ledger, bool)> {
         "standby server",
         stage.standby.state().read(|s| s.lines.clone()),
     );
-    for object in stage.world.objects()? {
-        let text = object.text()?;
-        let lines: Vec<LineId> = LineId::find_all(&text).collect();
-        if !lines.is_empty() {
-            ledger.arrived(format!("s3://{}/{}", object.bucket, object.key), lines);
+    let mut rest = (0, Vec::new());
+    for (index, object) in stage.world.objects()?.iter().enumerate() {
+        let lines: Vec<LineId> = LineId::find_all(&object.text()?).collect();
+        if lines.is_empty() {
+            continue;
         }
+        if index < OBJECTS_SHOWN {
+            ledger.arrived(format!("s3://{}/{}", object.bucket, object.key), lines);
+        } else {
+            rest.0 += 1;
+            rest.1.extend(lines);
+        }
+    }
+    if rest.0 > 0 {
+        ledger.arrived(format!("s3://{BUCKET}/…, {} more objects", rest.0), rest.1);
     }
     let complete = ledger.missing().is_empty() && ledger.unknown().is_empty();
     Ok((ledger, complete))
@@ -248,20 +272,18 @@ impl Story {
             let acked = server.received().into_iter().filter(|r| r.acked);
             acked.map(|r| r.at).last()
         };
-        let (mut heartbeats, mut objects) = (0, 0);
+        let mut told = BTreeSet::new();
+        let mut objects = 0;
         for moment in &moments {
             let text = match &moment.what {
-                Happening::Heartbeat { .. } => {
-                    heartbeats += 1;
-                    (heartbeats == 1)
-                        .then(|| "first heartbeat: the hook is kept waiting".to_string())
-                }
                 Happening::Stored { path, bytes } => {
                     objects += 1;
-                    (objects <= 6 || path.contains("/drain-"))
-                        .then(|| format!("spill: {bytes} bytes to s3:/{path}"))
+                    let manifest = path.contains("/drain-");
+                    let what = if manifest { "manifest" } else { "spill" };
+                    (objects <= OBJECTS_SHOWN || manifest)
+                        .then(|| format!("{what}: {bytes} bytes to s3:/{path}"))
                 }
-                other => tell(other),
+                other => tell(other).filter(|text| told.insert(text.clone())),
             };
             self.lines.extend(text.map(|text| (moment.at, text)));
         }
@@ -311,6 +333,7 @@ fn tell(what: &Happening) -> Option<String> {
             state: LifecycleState::Terminated,
             ..
         } => "the instance is terminated".to_string(),
+        Happening::Heartbeat { .. } => "first heartbeat: the hook is kept waiting".to_string(),
         Happening::Completed { hook, result } => {
             format!("complete: hook {hook} is released with {}", result.as_str())
         }

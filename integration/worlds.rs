@@ -8,3 +8,4 @@ mod hooks;
 mod lines;
 mod metadata;
 mod queue;
+mod zabbix;

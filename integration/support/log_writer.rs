@@ -185,7 +185,7 @@ fn write_at_pace(
             file.line()?;
             if pace
                 .rotate_every
-                .is_some_and(|every| file.next % every == 0)
+                .is_some_and(|every| file.next.is_multiple_of(every))
             {
                 file.rotate()?;
             }

@@ -112,10 +112,7 @@ async fn pump(
     way: Way,
 ) {
     let mut buffer = vec![0; 64 * 1024];
-    loop {
-        let Ok(length @ 1..) = from.read(&mut buffer).await else {
-            break;
-        };
+    while let Ok(length @ 1..) = from.read(&mut buffer).await {
         let pause = weather
             .wait_forever(|now| match now {
                 Weather::Fine => Some(Duration::ZERO),

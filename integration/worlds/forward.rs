@@ -285,3 +285,44 @@ async fn damaged_bytes_are_reported_and_not_stored() {
         .expect("reported");
     assert!(server.received().is_empty());
 }
+
+/// What a client does with a `HELO`, with this key; returns the server's last word.
+async fn shake_hands(addr: SocketAddr, key: &str) -> Value {
+    let mut stream = TcpStream::connect(addr).await.expect("the server listens");
+    let mut buffer = vec![0; 1024];
+    let length = stream.read(&mut buffer).await.expect("a HELO");
+    let helo = rmpv::decode::read_value(&mut &buffer[..length]).expect("MessagePack");
+    assert_eq!(helo[0].as_str(), Some("HELO"));
+    let nonce = helo[1]["nonce"].as_slice().expect("bytes").to_vec();
+    let auth = helo[1]["auth"].as_slice().expect("bytes").to_vec();
+    let d1 = hex_sha512(&[b"salt", b"client", &nonce, key.as_bytes()]);
+    let d2 = hex_sha512(&[&auth, b"u", b"p"]);
+    let items = ["PING", "client", "salt", &d1, "u", &d2];
+    let ping = Value::Array(items.iter().map(|item| Value::from(*item)).collect());
+    stream.write_all(&bytes_of(&ping)).await.expect("sent");
+    let length = stream.read(&mut buffer).await.expect("a PONG");
+    let pong = rmpv::decode::read_value(&mut &buffer[..length]).expect("MessagePack");
+    if pong[1] == Value::from(true) {
+        stream.write_all(&packed(0..3, "c")).await.expect("sent");
+        let length = stream.read(&mut buffer).await.expect("an ack");
+        assert_eq!(buffer[..length], wire::ack(&"c".into()));
+    }
+    pong
+}
+
+#[tokio::test]
+async fn a_server_with_a_shared_key_takes_events_after_the_handshake_only() {
+    let server = ForwardServer::start_with(Some(Security {
+        self_hostname: "sink".to_string(),
+        shared_key: "sekret".to_string(),
+        user: Some(("u".to_string(), "p".to_string())),
+    }));
+    let server = server.await.expect("a server");
+    let refused = shake_hands(server.addr(), "guess").await;
+    assert_eq!(refused[2].as_str(), Some("shared_key mismatch"));
+    assert!(server.received().is_empty());
+    let welcome = shake_hands(server.addr(), "sekret").await;
+    assert_eq!(welcome[3].as_str(), Some("sink"));
+    server.wait_for_lines(3, SOON).await.expect("stored");
+    assert_eq!(server.state().read(|state| state.handshakes), 1);
+}
