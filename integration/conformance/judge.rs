@@ -6,30 +6,9 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 
-use base64::{Engine, prelude::BASE64_STANDARD};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::venv::venv;
-
-/// One HTTP request as a world saw it: header names as sent, the body without transfer encoding.
-#[derive(Clone, Debug)]
-pub struct RecordedRequest {
-    /// `POST`.
-    pub method: String,
-    /// `/logs/key?partNumber=1`, still percent-encoded: the signature is over these bytes.
-    pub path_and_query: String,
-    /// In the order sent; a name may stand twice.
-    pub headers: Vec<(String, String)>,
-    /// As sent, with the framing of aws-chunked if there is one.
-    pub body: Vec<u8>,
-}
-
-impl RecordedRequest {
-    fn json_line(&self) -> String {
-        json!({"method": self.method, "path_and_query": self.path_and_query, "headers": self.headers, "body": BASE64_STANDARD.encode(&self.body)})
-            .to_string()
-    }
-}
 
 /// The credentials that requests may be signed with.
 #[derive(Clone, Copy, Debug)]
@@ -51,12 +30,21 @@ pub struct Verdict {
     pub said: String,
 }
 
-/// Judges requests by botocore's service models and signer; requests to the metadata service may stand among them.
-pub fn check_requests(requests: &[RecordedRequest], secrets: &[Secret<'_>]) -> Verdict {
-    let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
-    for request in requests {
-        writeln!(file, "{}", request.json_line()).expect("the temporary file takes a line");
+impl Verdict {
+    /// The lines that are no `ok`: findings, and what a judge wrote to standard error.
+    pub fn findings(&self) -> Vec<&str> {
+        self.said
+            .lines()
+            .filter(|line| !line.starts_with("ok "))
+            .collect()
     }
+}
+
+/// Judges requests by botocore's service models and signer. `lines` as `Ec2World::requests_json` gives them.
+pub fn check_requests(lines: &str, secrets: &[Secret<'_>]) -> Verdict {
+    let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
+    file.write_all(lines.as_bytes())
+        .expect("the temporary file takes the lines");
     let mut command = script("check_requests.py");
     command.arg(file.path());
     for secret in secrets {
@@ -73,10 +61,10 @@ pub fn check_requests(requests: &[RecordedRequest], secrets: &[Secret<'_>]) -> V
 }
 
 /// Drives a world with boto3 and the aws command. `parts`: imds, sqs, autoscaling, s3, cli; `env` as drive_world.py's head says.
-pub fn drive_world(parts: &[&str], env: &[(&str, &str)]) -> Verdict {
+pub fn drive_world(parts: &[&str], env: &[(String, String)]) -> Verdict {
     run(script("drive_world.py")
         .args(parts)
-        .envs(env.iter().copied()))
+        .envs(env.iter().cloned()))
 }
 
 /// A judge by its file name, with the environment's python and nothing of the caller's AWS settings.

@@ -93,7 +93,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def answer(self):
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        self.world.requests.append(json.dumps({"method": self.command, "path_and_query": self.path, "headers": self.headers.items(),
+        self.world.requests.append(json.dumps({"method": self.command, "target": self.path, "headers": self.headers.items(),
                                                "body": base64.b64encode(body).decode()}))
         status, text = self.decide(body)
         self.send_response(status)

@@ -154,18 +154,18 @@ class Requests(unittest.TestCase):
         self.found("StorageClass='FREEZER' is none of")
 
     def test_metadata_without_a_token_is_found(self):
-        line = {"method": "GET", "path_and_query": "/latest/meta-data/instance-id", "headers": [], "body": ""}
+        line = {"method": "GET", "target": "/latest/meta-data/instance-id", "headers": [], "body": ""}
         self.assertIn("IMDSv1", judge([json.dumps(line)])[0][0])
 
     def test_an_unsigned_request_is_found(self):
-        line = {"method": "PUT", "path_and_query": "/logs/k", "headers": [], "body": ""}
+        line = {"method": "PUT", "target": "/logs/k", "headers": [], "body": ""}
         self.assertIn("no SigV4 signature", judge([json.dumps(line)])[0][0])
 
     def test_chunked_bodies_are_unframed_and_their_trailer_is_checked(self):
         framed = b"5\r\nhello\r\n0\r\nx-amz-checksum-crc32c:mnG7TA==\r\n\r\n"
         headers = [["content-encoding", "aws-chunked"], ["x-amz-trailer", "x-amz-checksum-crc32c"], ["x-amz-decoded-content-length", "5"],
                    ["x-amz-content-sha256", "STREAMING-UNSIGNED-PAYLOAD-TRAILER"]]
-        raw = {"method": "PUT", "path_and_query": "/logs/k", "headers": headers, "body": base64.b64encode(framed).decode()}
+        raw = {"method": "PUT", "target": "/logs/k", "headers": headers, "body": base64.b64encode(framed).decode()}
         self.assertEqual(check_requests.signature.check_body(wire.Request(json.dumps(raw)), "s3"), [])
         raw["body"] = base64.b64encode(framed.replace(b"hello", b"hullo")).decode()
         self.assertIn("BadDigest", check_requests.signature.check_body(wire.Request(json.dumps(raw)), "s3")[0])

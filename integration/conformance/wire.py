@@ -27,7 +27,8 @@ class Request:
     def __init__(self, line):
         raw = json.loads(line)
         self.method = raw["method"]
-        self.target = raw["path_and_query"]
+        self.service = raw.get("service")
+        self.target = raw["target"]
         self.body = base64.b64decode(raw["body"])
         self.headers = {}
         for name, value in raw["headers"]:
