@@ -7,7 +7,17 @@ Prints one JSON line: endpoint, region, bucket, queue_url, topic_arn, rule. Then
     send FORM INSTANCE GROUP HOOK TOKEN   (names percent-encoded) a hook's message for the instance, as FORM: direct (into the queue), sns (through the topic),
                                           eventbridge (through the rule), test (the test notification, into the queue)
 
-moto knows no lifecycle actions, so the sender here stands in for Auto Scaling, and completing is the in-process world's business.
+What moto 5.2.5 cannot show, or shows otherwise than AWS (measured); none of it may be concluded from a run against moto:
+
+* CompleteLifecycleAction and RecordLifecycleActionHeartbeat are not there (500, HTML); a terminated instance is gone at once, without
+  Terminating:Wait; putting a hook sends no test notification, and terminating sends none. So the sender here stands in for Auto Scaling,
+  and completing is the in-process world's business.
+* DescribeLifecycleHooks tells a made-up target and role, and a global timeout of 172800 whatever the heartbeat; a heartbeat timeout
+  outside 30..7200 is accepted.
+* No signature, secret or token is verified, and no region: a PUT for another Region succeeds.
+* S3 takes a wrong checksum. SQS accepts a receipt handle of an earlier receive for delete and for change of visibility.
+* PutEvents takes a source aws.*, which AWS reserves (that is why the rule can be tested); a delivered event lacks `account`.
+* Instance metadata over HTTP hands out one fixed token for ever, reads without any token, and has no target-lifecycle-state (500).
 """
 
 import json
