@@ -4,8 +4,11 @@
 mod judge;
 mod venv;
 
+use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
+use affluent::config::{LoadOptions, load};
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::{Credentials, provider::SharedCredentialsProvider};
 use aws_sdk_autoscaling::Client as AutoScaling;
@@ -48,6 +51,32 @@ fn the_judges_say_yes_to_aws_own_clients_and_no_to_each_kind_of_mistake() {
 fn what_users_copy_from_conf_is_what_aws_accepts() {
     let verdict = run(script("check_conf.py").arg("../../conf"));
     assert!(verdict.fine, "{}", verdict.said);
+}
+
+#[test]
+fn every_configuration_in_conf_reads_and_has_sources_and_outputs() {
+    let conf = Path::new(env!("CARGO_MANIFEST_DIR")).join("conf");
+    let mut read = 0;
+    for folder in [conf.clone(), conf.join("examples")] {
+        for entry in fs::read_dir(folder).expect("conf is there") {
+            let path = entry.expect("an entry").path();
+            if path.extension().is_none_or(|ending| ending != "conf") {
+                continue;
+            }
+            let config = load(&path, &LoadOptions::default());
+            let config = config.unwrap_or_else(|errors| panic!("{}: {errors}", path.display()));
+            let top = config.root().children();
+            let names: Vec<&str> = top
+                .flat_map(|section| [section].into_iter().chain(section.children()))
+                .map(|section| section.name())
+                .collect();
+            for name in ["source", "match"] {
+                assert!(names.contains(&name), "{} has no <{name}>", path.display());
+            }
+            read += 1;
+        }
+    }
+    assert!(read > 12, "only {read} files");
 }
 
 #[tokio::test(flavor = "multi_thread")]

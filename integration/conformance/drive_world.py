@@ -263,7 +263,7 @@ def aws(*words):
     if words[0] == "sqs":
         # Version 1 of the command ignores AWS_ENDPOINT_URL_SQS and asks AWS's legacy queue host (aws/aws-cli#8737).
         command += ["--endpoint-url", os.environ["AWS_ENDPOINT_URL_SQS"]]
-    ran = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=180)
     if ran.returncode:
         raise AssertionError(f"aws {' '.join(words[:2])} exits {ran.returncode}: {ran.stderr.strip()}")
     return ran.stdout

@@ -185,7 +185,7 @@ class Worlds(unittest.TestCase):
         told = {"AWS_ENDPOINT_URL_AUTO_SCALING": world.endpoint, "AWS_EC2_METADATA_SERVICE_ENDPOINT": world.endpoint, "AWS_REGION": REGION,
                 "AWS_ACCESS_KEY_ID": "AKIDEXAMPLE", "AWS_SECRET_ACCESS_KEY": "SECRETEXAMPLE", "WORLD_INSTANCE": INSTANCE,
                 "WORLD_CLI_INSTANCE": OTHER, "WORLD_GROUP": GROUP, "WORLD_HOOK": HOOK, **more}
-        ran = subprocess.run([sys.executable, str(FOLDER / "drive_world.py"), *parts], env={**os.environ, **told}, capture_output=True, text=True, timeout=60)
+        ran = subprocess.run([sys.executable, str(FOLDER / "drive_world.py"), *parts], env={**os.environ, **told}, capture_output=True, text=True, timeout=180)
         self.assertEqual(ran.stderr, "")
         return ran.returncode, ran.stdout
 
