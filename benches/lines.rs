@@ -8,12 +8,13 @@ use std::path::{Path, PathBuf};
 /// Bytes of a line, newline included.
 pub const LENGTH: usize = 150;
 const DIGITS: usize = 10;
+const TEXT: &[u8] = b" GET /index.html 200 affluent ";
 
 /// Line number `id`, with its newline.
 pub fn line(id: u64) -> [u8; LENGTH] {
     let mut line = [b'.'; LENGTH];
     line[..DIGITS].copy_from_slice(format!("{id:0DIGITS$}").as_bytes());
-    line[DIGITS..DIGITS + 29].copy_from_slice(b" GET /index.html 200 affluent ");
+    line[DIGITS..DIGITS + TEXT.len()].copy_from_slice(TEXT);
     line[LENGTH - 1] = b'\n';
     line
 }
