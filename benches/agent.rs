@@ -7,12 +7,17 @@
 
 mod bare_loop;
 mod catch_up;
+#[cfg(feature = "aws")]
+mod drain;
 mod idle;
 mod latency;
 mod lines;
 mod loss;
 mod process;
 mod receiver;
+#[cfg(feature = "aws")]
+#[path = "../integration/support/mod.rs"]
+mod support;
 mod table;
 mod wire;
 
@@ -29,6 +34,8 @@ const WORKS: &[(&str, Work)] = &[
     ("catch_up", catch_up::rows),
     ("latency", latency::rows),
     ("idle", idle::rows),
+    #[cfg(feature = "aws")]
+    ("drain", drain::rows),
     ("kill9", loss::kill9),
     ("sigterm", loss::sigterm),
 ];

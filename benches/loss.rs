@@ -14,7 +14,6 @@ const OUTAGE: u64 = 5000;
 const AFTER: u64 = 1000;
 const LIMIT: Duration = Duration::from_secs(60);
 const FAILING: Duration = Duration::from_secs(1);
-const QUIET: Duration = Duration::from_millis(500);
 /// How long the agent has to deliver everything once the server is back.
 const BACK: Duration = Duration::from_secs(20);
 
@@ -42,7 +41,7 @@ fn scene(name: &str, end: End) -> Result<Row> {
     let config = place.source(&log) + &forward(params, &[server]);
     let log = append_to(&log)?;
     let mut agent = Agent::start(&place, &config, &[])?;
-    let before = settled(&mut agent)?;
+    let before = agent.settle(LIMIT)?;
     lines::write(&log, 0, OUTAGE)?;
     // Nothing is proven unless the agent holds the lines when it dies.
     let read = before + OUTAGE * lines::LENGTH as u64;
@@ -78,17 +77,4 @@ fn scene(name: &str, end: End) -> Result<Row> {
         ask: ASK.to_string(),
         ..Row::default()
     })
-}
-
-/// What the agent has read when it reads nothing more for a while: its libraries, its configuration.
-fn settled(agent: &mut Agent) -> Result<u64> {
-    let (mut bytes, mut since) = (0, Instant::now());
-    agent.wait_until("the agent has started", LIMIT, |agent| {
-        let now = agent.bytes_read()?;
-        if now != bytes {
-            (bytes, since) = (now, Instant::now());
-        }
-        Ok(since.elapsed() >= QUIET)
-    })?;
-    Ok(bytes)
 }

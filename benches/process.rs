@@ -16,6 +16,7 @@ use crate::lines;
 
 /// How often a condition outside this process is looked at.
 const GLANCE: Duration = Duration::from_millis(2);
+const QUIET: Duration = Duration::from_millis(500);
 const LOG_LINES: usize = 20;
 
 /// A directory for one scene: its logs, its configuration, its pos_file, what the agent prints.
@@ -138,6 +139,29 @@ impl<'a> Agent<'a> {
             std::thread::sleep(GLANCE);
         }
         Ok(())
+    }
+
+    /// Waits until it reads nothing more for a while: it has its libraries and its configuration. Returns what it has read.
+    pub fn settle(&mut self, limit: Duration) -> Result<u64> {
+        let (mut bytes, mut since) = (0, Instant::now());
+        self.wait_until("the agent has started", limit, |agent| {
+            let now = agent.bytes_read()?;
+            if now != bytes {
+                (bytes, since) = (now, Instant::now());
+            }
+            Ok(since.elapsed() >= QUIET)
+        })?;
+        Ok(bytes)
+    }
+
+    /// Lets it stand still.
+    pub fn pause(&self) -> Result<()> {
+        Ok(kill(self.pid(), Signal::SIGSTOP)?)
+    }
+
+    /// Lets it go on.
+    pub fn resume(&self) -> Result<()> {
+        Ok(kill(self.pid(), Signal::SIGCONT)?)
     }
 
     /// Adds what the agent said last to an error.

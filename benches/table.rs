@@ -70,7 +70,7 @@ impl Display for Table {
         let rows: Vec<_> = self.rows.iter().map(Row::cells).collect();
         let width = |column: usize| {
             let cells = rows.iter().map(|row| row[column].chars().count());
-            cells.max().unwrap_or(0).max(HEAD[column].len()).min(60)
+            cells.max().unwrap_or(0).max(HEAD[column].len())
         };
         let widths: [usize; 6] = std::array::from_fn(width);
         let mut print = |row: [&str; 6]| {
