@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
+use nix::time::{ClockId, clock_gettime};
 
 use crate::process::{Agent, Place, forward};
 use crate::receiver::{Journal, Look, Receiver};
@@ -16,19 +17,16 @@ const PARAMS: &str = "heartbeat_type none\n  flush_interval 0.1";
 const LIMIT: Duration = Duration::from_secs(120);
 
 /// One way through the file, once.
-#[derive(Clone, Copy)]
 struct Run {
     /// From the start of the process, or of the loop, to the last line's arrival.
     total: Duration,
     /// From the first byte's arrival to the last line's.
     flowing: Duration,
-    messages: usize,
-}
-
-#[derive(Clone, Copy)]
-struct Cost {
-    peak: u64,
+    /// Processor time of the process, or of the loop.
     cpu: Duration,
+    /// The most resident memory, of the process only.
+    peak: u64,
+    messages: usize,
 }
 
 /// Runs both ways `AFFLUENT_BENCH_ROUNDS` (3) times over `AFFLUENT_BENCH_MB` (1000) megabytes.
@@ -37,62 +35,58 @@ pub fn rows() -> Result<Vec<Row>> {
     let rounds = env_or("AFFLUENT_BENCH_ROUNDS", 3)?;
     let count = megabytes * 1_000_000 / lines::LENGTH as u64;
     let file = lines::file(count)?;
-    let (mut bare, mut agent, mut costs) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut bare, mut agent) = (Vec::new(), Vec::new());
     for round in 1..=rounds {
-        let loop_run = run_bare(&file, count)?;
-        let (agent_run, cost) = run_agent(&file, count)?;
-        eprintln!(
-            "catch_up {round}/{rounds}: bare loop {} in {} messages, affluent {} in {} messages, {} peak, {:.2} s cpu",
-            rate(count, loop_run.total),
-            loop_run.messages,
-            rate(count, agent_run.total),
-            agent_run.messages,
-            mb(cost.peak),
-            cost.cpu.as_secs_f64(),
-        );
-        bare.push(loop_run);
-        agent.push(agent_run);
-        costs.push(cost);
+        bare.push(run_bare(&file, count)?);
+        agent.push(run_agent(&file, count)?);
+        for (name, run) in [("bare loop", bare.last()), ("affluent", agent.last())] {
+            if let Some(run) = run {
+                eprintln!("catch_up {round}/{rounds}: {name} {}", run.told(count));
+            }
+        }
     }
-    let title = format!("catch-up, {megabytes} MB, parser none, ack, median of {rounds}");
-    let row = |what: &str, time: fn(&Run) -> Duration| {
-        row(
-            &format!("{title}, {what}"),
-            count,
-            [&bare, &agent],
-            &costs,
-            time,
-        )
+    let figure = |time: fn(&Run) -> Duration| [middle(&bare, time), middle(&agent, time)];
+    let peak = agent.iter().map(|run| run.peak).max().unwrap_or_default();
+    let row = |what: &str, [bare, agent]: [Duration; 2], show: &dyn Fn(Duration) -> String| Row {
+        work: format!("catch-up, {megabytes} MB, parser none, ack, median of {rounds}, {what}"),
+        floor: show(bare),
+        affluent: show(agent),
+        ratio: format!("{:.2}", bare.as_secs_f64() / agent.as_secs_f64()),
+        memory: format!("{} peak", mb(peak)),
+        ask: ASK.to_string(),
     };
+    let per_second = |time| rate(count, time);
+    let seconds = |time: Duration| format!("{:.2} s cpu", time.as_secs_f64());
     Ok(vec![
-        row("from process start to last line", |run| run.total),
-        row("from first byte to last line", |run| run.flowing),
+        row(
+            "process start to last line",
+            figure(|run| run.total),
+            &per_second,
+        ),
+        row(
+            "first byte to last line",
+            figure(|run| run.flowing),
+            &per_second,
+        ),
+        row("processor time", figure(|run| run.cpu), &seconds),
     ])
 }
 
-fn row(
-    work: &str,
-    count: u64,
-    [bare, agent]: [&[Run]; 2],
-    costs: &[Cost],
-    time: fn(&Run) -> Duration,
-) -> Row {
-    let middle =
-        |runs: &[Run]| median(&runs.iter().map(time).collect::<Vec<_>>()).unwrap_or_default();
-    let (bare, agent) = (middle(bare), middle(agent));
-    let cpu = median(&costs.iter().map(|cost| cost.cpu).collect::<Vec<_>>()).unwrap_or_default();
-    Row {
-        work: work.to_string(),
-        floor: rate(count, bare),
-        affluent: rate(count, agent),
-        ratio: format!("{:.2}", bare.as_secs_f64() / agent.as_secs_f64()),
-        memory: format!(
-            "{} peak, {:.2} s cpu",
-            mb(costs.iter().map(|cost| cost.peak).max().unwrap_or_default()),
-            cpu.as_secs_f64()
-        ),
-        ask: ASK.to_string(),
+impl Run {
+    fn told(&self, count: u64) -> String {
+        format!(
+            "{} from the start, {} from the first byte, {:.2} s cpu, {} messages, {} peak",
+            rate(count, self.total),
+            rate(count, self.flowing),
+            self.cpu.as_secs_f64(),
+            self.messages,
+            mb(self.peak),
+        )
     }
+}
+
+fn middle(runs: &[Run], time: fn(&Run) -> Duration) -> Duration {
+    median(&runs.iter().map(time).collect::<Vec<_>>()).unwrap_or_default()
 }
 
 fn rate(count: u64, time: Duration) -> String {
@@ -101,28 +95,32 @@ fn rate(count: u64, time: Duration) -> String {
 
 fn run_bare(file: &Path, count: u64) -> Result<Run> {
     let receiver = Receiver::start(Look::Ends)?;
-    let started = Instant::now();
+    let cpu = || clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map(Duration::from);
+    let (started, before) = (Instant::now(), cpu()?);
     bare_loop::run(file, receiver.addr())?;
-    finished(&receiver.journal(), started, count)
+    let cpu = cpu()? - before;
+    finished(&receiver.journal(), started, cpu, 0, count)
 }
 
-fn run_agent(file: &Path, count: u64) -> Result<(Run, Cost)> {
+fn run_agent(file: &Path, count: u64) -> Result<Run> {
     let receiver = Receiver::start(Look::Ends)?;
     let place = Place::new()?;
     let config = place.source(file) + &forward(PARAMS, &[receiver.addr()]);
     let agent = Agent::start(&place, &config, &[])?;
     agent.explain(receiver.wait_for_lines(count, LIMIT))?;
-    let cost = Cost {
-        peak: agent.peak()?,
-        cpu: agent.cpu()?,
-    };
-    let started = agent.started;
+    let (cpu, peak, started) = (agent.cpu()?, agent.peak()?, agent.started);
     agent.terminate(Duration::from_secs(30))?;
-    Ok((finished(&receiver.journal(), started, count)?, cost))
+    finished(&receiver.journal(), started, cpu, peak, count)
 }
 
 /// The times of a run in which every line came exactly once.
-fn finished(journal: &Journal, started: Instant, count: u64) -> Result<Run> {
+fn finished(
+    journal: &Journal,
+    started: Instant,
+    cpu: Duration,
+    peak: u64,
+    count: u64,
+) -> Result<Run> {
     let distinct = journal.distinct(count);
     ensure!(
         distinct == count && journal.lines == count,
@@ -144,6 +142,8 @@ fn finished(journal: &Journal, started: Instant, count: u64) -> Result<Run> {
     Ok(Run {
         total: last - started,
         flowing: last - first,
+        cpu,
+        peak,
         messages: journal.spans.len(),
     })
 }
