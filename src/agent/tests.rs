@@ -3,7 +3,7 @@ use std::sync::Mutex;
 use super::*;
 use crate::agent::configure::PlannedInput;
 use crate::buffer::{Buffer, Chunk, Limits, OverflowAction};
-use crate::event::{Collector, Creditor, Entries, EventStream, EventTime, Receipt, Tag};
+use crate::event::{Creditor, Entries, EventStream, EventTime, Receipt, Tag};
 use crate::flush::{Backup, FlushMode, FlushSettings, RetrySettings, RetryType};
 use crate::input::Input;
 use crate::output::{Boxed, Output, WriteError};

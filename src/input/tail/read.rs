@@ -33,6 +33,8 @@ pub struct Reader {
     pub parser: Box<dyn Parser>,
     /// Where batches go.
     pub collector: Arc<dyn Collector>,
+    /// Makes what was emitted leave, when the source waits for it.
+    pub hasten: Arc<dyn Fn() + Send + Sync>,
     /// Who counts what is safe.
     pub ledger: Arc<Ledger>,
     /// What is told.
@@ -78,7 +80,11 @@ pub enum Turn {
 impl Reader {
     /// Whether a batch under this tag may be read.
     pub fn has_room(&self, tag: &Tag) -> bool {
-        self.ledger.in_flight() < self.read_ahead && self.collector.room(tag) == Room::Ready
+        if self.ledger.in_flight() >= self.read_ahead {
+            (self.hasten)();
+            return false;
+        }
+        self.collector.room(tag) == Room::Ready
     }
 
     /// Reads from one file until its end, its turn's end, or a bound.

@@ -444,6 +444,7 @@ fn reader(
     Reader {
         parser,
         collector: surroundings.collector.clone(),
+        hasten: surroundings.hasten.clone(),
         ledger,
         progress: surroundings.progress.clone(),
         read_ahead,

@@ -141,6 +141,7 @@ impl Running {
         let counter = finished.clone();
         let surroundings = Surroundings {
             collector: sink.clone(),
+            hasten: Arc::new(|| {}),
             stop: stop.clone(),
             progress: progress.clone(),
             finished: Arc::new(move || {
@@ -511,6 +512,7 @@ fn reading_ahead_of_what_is_safe_is_bounded() {
     input.limit_read_ahead(100_000);
     let surroundings = Surroundings {
         collector: sink.clone(),
+        hasten: Arc::new(|| {}),
         stop: stop.clone(),
         progress,
         finished: Arc::new(|| ()),
@@ -682,6 +684,7 @@ fn a_pos_file_has_one_owner() {
     let other = Tail::new(place.params("b.log"), Box::new(Message(None)));
     let surroundings = Surroundings {
         collector: Arc::new(Sink::default()),
+        hasten: Arc::new(|| {}),
         stop: Stop::new(),
         progress: Arc::default(),
         finished: Arc::new(|| ()),
@@ -781,6 +784,7 @@ fn throughput_of_the_source_alone() {
     let done = finished.clone();
     let surroundings = Surroundings {
         collector: count.clone(),
+        hasten: Arc::new(|| {}),
         stop: stop.clone(),
         progress: Arc::default(),
         finished: Arc::new(move || done.store(true, Ordering::SeqCst)),
