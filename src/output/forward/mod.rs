@@ -374,4 +374,6 @@ fn now() -> Instant {
 }
 
 #[cfg(test)]
+mod peer;
+#[cfg(test)]
 mod tests;
