@@ -316,12 +316,12 @@ impl Track {
             return false;
         };
         info!(path = %self.path.display(), rotated = %sibling.path.display(), position = generation.position, "reading a generation that was rotated meanwhile");
-        let before_current = self
-            .generations
-            .iter()
-            .take_while(|g| g.state != State::Current)
-            .count();
-        self.generations.insert(before_current, generation);
+        // Among the rotated ones by age: the pos_file names the oldest that is not finished.
+        let older = |g: &&Generation| {
+            g.state != State::Current && g.identity.born <= generation.identity.born
+        };
+        let at = self.generations.iter().take_while(older).count();
+        self.generations.insert(at, generation);
         true
     }
 
@@ -333,36 +333,36 @@ impl Track {
         known: &mut Known,
         mut flush: impl FnMut(&mut Generation, &Tag, &Path) -> bool,
     ) -> bool {
-        let (tag, path) = (&self.tag, self.path.as_path());
         let before = self.generations.len();
-        let mut unfinished = None;
-        self.generations.retain_mut(|generation| {
-            let State::Rotated { since } = generation.state else {
-                return true;
+        // In order, so that the pos_file never names one that came before a finished one.
+        while let Some(oldest) = self.generations.front_mut() {
+            let State::Rotated { since } = oldest.state else {
+                break;
             };
-            if since.elapsed() < known.rotate_wait || generation.dirty || !generation.at_end() {
-                return true;
+            if since.elapsed() < known.rotate_wait || oldest.dirty || !oldest.at_end() {
+                break;
             }
-            if generation.uncovered() > 0 && !flush(generation, tag, path) {
-                return true;
+            if oldest.uncovered() > 0 && !flush(oldest, &self.tag, &self.path) {
+                break;
             }
-            let stuck = known.ledger.stuck(generation.account);
-            if !stuck && !known.ledger.settled(generation.account) {
-                return true;
+            let stuck = known.ledger.stuck(oldest.account);
+            if !stuck && !known.ledger.settled(oldest.account) {
+                break;
             }
-            if stuck {
-                let position = known.ledger.committed(generation.account).unwrap_or(0);
-                unfinished.get_or_insert(Entry {
-                    path: path.to_owned(),
-                    position,
-                    inode: generation.identity.inode,
-                });
+            if stuck && self.unfinished.is_none() {
+                self.unfinished = known
+                    .ledger
+                    .committed(oldest.account)
+                    .map(|position| Entry {
+                        path: self.path.clone(),
+                        position,
+                        inode: oldest.identity.inode,
+                    });
             }
-            known.ledger.close_account(generation.account);
-            known.retire(generation);
-            false
-        });
-        self.unfinished = self.unfinished.take().or(unfinished);
+            known.ledger.close_account(oldest.account);
+            known.retire(oldest);
+            self.generations.pop_front();
+        }
         self.generations.len() < before
     }
 
