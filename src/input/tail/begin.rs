@@ -138,6 +138,8 @@ impl Source {
                 }
             },
         };
+        // Before the positions are written, which say that everything older is known.
+        track.find_between(&mut self.known, Some(opened.identity));
         let current = self.known.begin(opened, origin, State::Current);
         track.add(current);
         self.tracks.insert(path, track);

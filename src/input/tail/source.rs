@@ -248,7 +248,6 @@ impl Source {
             // The pos_file is to name every generation by the name that it has now.
             self.look_at_all();
             self.discover();
-            self.look_at_all();
             self.set_blocked(false);
             self.tell();
             (self.surroundings.finished)();
