@@ -34,6 +34,8 @@ pub struct World {
     pub state: Option<String>,
     /// Messages: id, body, visible.
     pub messages: Vec<(String, String, bool)>,
+    /// The bucket's Region; other signatures are sent there.
+    pub bucket_region: Option<&'static str>,
     /// S3 answers 403.
     pub s3_refuses: bool,
     /// Objects by `/bucket/key`.
@@ -124,6 +126,9 @@ async fn answer(
             .to_owned()
     };
     let mut world = lock(&world);
+    let elsewhere = world
+        .bucket_region
+        .filter(|region| !header("authorization").contains(&format!("/{region}/s3/")));
     let (status, kind, text) = if path.starts_with("/latest/") {
         imds(
             &mut world,
@@ -137,6 +142,9 @@ async fn answer(
         sqs(&mut world, operation, &body)
     } else if path == "/" {
         autoscaling(&mut world, &body)
+    } else if elsewhere.is_some() {
+        let text = "<Error><Code>PermanentRedirect</Code><Message>go there</Message></Error>";
+        (301, "application/xml", text.into())
     } else {
         s3(
             &mut world,
@@ -155,6 +163,9 @@ async fn answer(
     }
     if head.method == Method::PUT && !path.starts_with("/latest/") {
         response = response.header("etag", "\"e\"");
+    }
+    if let Some(region) = elsewhere {
+        response = response.header("x-amz-bucket-region", region);
     }
     Ok(response.body(Full::from(text)).expect("a response"))
 }

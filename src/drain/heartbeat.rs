@@ -82,6 +82,7 @@ pub(super) async fn keep<A: Drainable>(drain: &Drain<'_, A>) -> Infallible {
         }
     };
     let timeout = info.as_ref().map_or(SHORTEST, |info| info.heartbeat);
+    let waits = info.is_some();
     let global = info.map_or_else(|| global(timeout), |info| info.global);
     tracing::info!(
         stage = "heartbeat",
@@ -91,9 +92,19 @@ pub(super) async fn keep<A: Drainable>(drain: &Drain<'_, A>) -> Infallible {
         heartbeat_timeout = timeout.as_secs(),
         "found the lifecycle hook"
     );
-    drain
-        .situation
-        .send_modify(|now| now.names = Names::Known(action));
+    drain.situation.send_modify(|now| {
+        now.names = Names::Known(action);
+        if drain.plan.heartbeat == Setting::Off && waits {
+            // Nothing will move this end: the hook waits once, from the notice on.
+            let began = now.began.unwrap_or(drain.start);
+            now.hook = Some(HookClock {
+                began,
+                heartbeat: timeout,
+                last_ok: began,
+                global,
+            });
+        }
+    });
     beat(drain, timeout, global).await
 }
 

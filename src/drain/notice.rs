@@ -66,7 +66,8 @@ struct InstanceAction {
     time: String,
 }
 
-/// Waits for the first notice of the plan's source. Never returns with `source none`; failures are told and waited out.
+/// Waits for the first notice of the plan's source. Never returns with `source none`; failures are told and waited out. Keep the future
+/// (pin it) where it is one branch of a loop: a receive that is dropped hides its messages for twenty seconds.
 pub async fn first(plan: &Plan, aws: &Aws) -> Notice {
     let bell = async {
         match plan.params.source {
@@ -293,7 +294,7 @@ async fn queue(plan: &Plan, aws: &Aws) -> Notice {
                 notice.warm_pool = received.letter.warm_pool;
                 notice.letter = Some(received);
             }
-            Found::Spot { action, time, .. } => {
+            Found::Spot { action, time } => {
                 notice.spot = time.map(SystemTime::from);
                 notice.cause = Cause::Spot(action);
             }

@@ -52,14 +52,12 @@ pub struct Received {
 pub enum Found {
     /// A lifecycle action.
     Letter(Received),
-    /// A spot interruption.
+    /// A spot interruption. Its message stays for the queue's retention: it is no retry token of anything.
     Spot {
         /// `terminate`, `stop` or `hibernate`.
         action: String,
         /// When EC2 takes the machine.
         time: Option<Timestamp>,
-        /// `ReceiptHandle`, to delete it.
-        handle: String,
     },
 }
 
@@ -126,11 +124,9 @@ impl Rules {
                     handle,
                     letter,
                 })),
-                Verdict::OurSpot { action, time } => round.found.push(Found::Spot {
-                    action,
-                    time,
-                    handle,
-                }),
+                Verdict::OurSpot { action, time } => {
+                    round.found.push(Found::Spot { action, time });
+                }
                 Verdict::Foreign { time } if fresh(time, now) && self.remember(&message.id) => {
                     round.give_back.push(handle);
                 }

@@ -106,3 +106,25 @@ async fn old_zabbix_takes_the_session_in_the_body_and_is_logged_out() {
         ]
     );
 }
+
+#[tokio::test]
+async fn a_bucket_in_another_region_is_found_there() {
+    let scene = Scene::new(World {
+        bucket_region: Some("eu-west-1"),
+        ..World::default()
+    })
+    .await;
+    let store = &scene.plan.place().expect("a place").store;
+    store.put("k", "x".into()).await.expect("stored over there");
+    store.put("l", "y".into()).await.expect("remembered");
+    assert_eq!(scene.aws.world().log, ["put /logs/k", "put /logs/l"]);
+}
+
+#[tokio::test]
+async fn a_file_that_is_none_is_refused() {
+    let scene = Scene::new(World::default()).await;
+    let store = &scene.plan.place().expect("a place").store;
+    let refused = store.put_file("d", &scene.path(".")).await;
+    assert!(refused.is_err());
+    assert!(scene.aws.world().objects.is_empty());
+}
