@@ -194,7 +194,9 @@ fn binary_beside_example() -> Result<PathBuf> {
             profile
         };
         let status = std::process::Command::new(cargo)
-            .args(["build", "--quiet", "--bin", "affluent", "--profile"])
+            // Named together with the example, the binary shares its dependencies' features and so their builds.
+            .args(["build", "--quiet", "--bin", "affluent"])
+            .args(["--example", "quickstart", "--profile"])
             .arg(profile)
             .arg("--manifest-path")
             .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"))
