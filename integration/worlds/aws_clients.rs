@@ -77,6 +77,22 @@ fn autoscaling(world: &Ec2World) -> aws_sdk_autoscaling::Client {
     aws_sdk_autoscaling::Client::from_conf(config)
 }
 
+async fn assert_waiting(world: &Ec2World, autoscaling: &aws_sdk_autoscaling::Client) {
+    let found = autoscaling
+        .describe_auto_scaling_instances()
+        .instance_ids(world.instance());
+    let found = found.send().await.expect("described");
+    let instance = &found.auto_scaling_instances()[0];
+    assert_eq!(instance.lifecycle_state(), Some("Terminating:Wait"));
+    let hooks = autoscaling.describe_lifecycle_hooks();
+    let hooks = hooks
+        .auto_scaling_group_name(world.group())
+        .send()
+        .await
+        .expect("described");
+    assert_eq!(hooks.lifecycle_hooks()[0].heartbeat_timeout(), Some(60));
+}
+
 #[tokio::test]
 async fn a_termination_runs_from_the_letter_to_the_end() {
     let world = Ec2World::start().await.expect("a world");
@@ -102,20 +118,7 @@ async fn a_termination_runs_from_the_letter_to_the_end() {
     assert_eq!(body["EC2InstanceId"], world.instance());
     assert_eq!(body["AutoScalingGroupName"], "web blue");
 
-    let found = autoscaling
-        .describe_auto_scaling_instances()
-        .instance_ids(world.instance());
-    let found = found.send().await.expect("described");
-    let instance = &found.auto_scaling_instances()[0];
-    assert_eq!(instance.lifecycle_state(), Some("Terminating:Wait"));
-    let hooks = autoscaling.describe_lifecycle_hooks();
-    let hooks = hooks
-        .auto_scaling_group_name(world.group())
-        .send()
-        .await
-        .expect("described");
-    assert_eq!(hooks.lifecycle_hooks()[0].heartbeat_timeout(), Some(60));
-
+    assert_waiting(&world, &autoscaling).await;
     let beat = autoscaling
         .record_lifecycle_action_heartbeat()
         .auto_scaling_group_name(world.group())
@@ -149,6 +152,12 @@ async fn a_termination_runs_from_the_letter_to_the_end() {
         .wait_moment("the deletion", SOON, gone)
         .await
         .expect("noted");
+}
+
+#[tokio::test]
+async fn an_unknown_instance_is_an_empty_list_and_no_error() {
+    let world = Ec2World::start().await.expect("a world");
+    let autoscaling = autoscaling(&world);
     let found = autoscaling
         .describe_auto_scaling_instances()
         .instance_ids("i-00000000000000000");
