@@ -18,7 +18,10 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 struct State {
     unread: Vec<Chunk>,
     queue: VecDeque<Chunk>,
+    /// In flight at a server that never answers.
+    stuck: Option<Chunk>,
     taken: usize,
+    paused: bool,
     ended: bool,
     alive: bool,
     ledger: Ledger,
@@ -75,6 +78,9 @@ impl FakeAgent {
             state.queue = (0..queued).map(chunk).collect();
             state.unread = (queued..queued + unread).map(chunk).collect();
             state.alive = alive;
+            if !alive {
+                state.stuck = state.queue.pop_front();
+            }
         }
         agent
     }
@@ -82,6 +88,11 @@ impl FakeAgent {
     /// Batches that are safe.
     pub fn safe(&self) -> usize {
         lock(&self.book.0).0
+    }
+
+    /// Whether its flush workers were told to pause and not to go on.
+    pub fn paused(&self) -> bool {
+        lock(&self.state).paused
     }
 
     /// Whether anybody asked it to read to the end.
@@ -115,12 +126,13 @@ impl Drainable for FakeAgent {
 
     fn backlog(&self) -> Vec<OutputBacklog> {
         let state = lock(&self.state);
+        let chunks = || state.queue.iter().chain(&state.stuck);
         vec![OutputBacklog {
             id: "forward".to_owned(),
-            chunks: state.queue.len() + state.taken,
-            bytes: state.queue.iter().map(|chunk| chunk.len() as u64).sum(),
-            records: state.queue.iter().map(|chunk| chunk.records() as u64).sum(),
-            in_flight: 0,
+            chunks: chunks().count() + state.taken,
+            bytes: chunks().map(|chunk| chunk.len() as u64).sum(),
+            records: chunks().map(|chunk| chunk.records() as u64).sum(),
+            in_flight: usize::from(state.stuck.is_some()),
             moved: state.moved,
         }]
     }
@@ -137,7 +149,7 @@ impl Drainable for FakeAgent {
                         chunk.release();
                     }
                 }
-                if state.queue.is_empty() && state.taken == 0 {
+                if state.queue.is_empty() && state.taken == 0 && state.stuck.is_none() {
                     return;
                 }
             }
@@ -155,9 +167,17 @@ impl Drainable for FakeAgent {
         })
     }
 
-    fn pause_flush(&self, _output: &str) {}
+    fn pause_flush(&self, _output: &str) {
+        let mut state = lock(&self.state);
+        state.paused = true;
+        if let Some(chunk) = state.stuck.take() {
+            state.queue.push_front(chunk);
+        }
+    }
 
-    fn resume_flush(&self, _output: &str) {}
+    fn resume_flush(&self, _output: &str) {
+        lock(&self.state).paused = false;
+    }
 
     fn ledger(&self) -> Ledger {
         let state = lock(&self.state);

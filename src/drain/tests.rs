@@ -210,6 +210,7 @@ async fn when_s3_refuses_the_lines_stay_and_the_operator_reads_where() {
             .expect("readable")
             .expect("written");
         assert_eq!(journal.not_safe, report.residue.places);
+        assert!(!agent.paused(), "what comes later is the servers' again");
     }
 }
 
@@ -446,4 +447,29 @@ async fn an_answered_bell_is_waited_out_before_the_next() {
     tokio::time::timeout(PATIENCE, notice::in_service(&scene.plan, &client))
         .await
         .expect("in service");
+}
+
+#[tokio::test]
+async fn a_heartbeat_that_aws_accepts_is_a_witness() {
+    let mut scene = Scene::new(World {
+        target: Some("InService".to_owned()),
+        state: None,
+        ..dying()
+    })
+    .await;
+    scene.plan.params.source = Source::Queue;
+    // The data is safe at once: the command before holds the drain until a heartbeat was heard.
+    scene.plan.before = vec![scene.command("while ! test -e heard; do sleep 0.01; done")];
+    scene.plan.after = vec![Step::Command(scene.command("touch done"))];
+    let notice = scene.notice().await;
+    let heard = async {
+        while scene.aws.when("RecordLifecycleActionHeartbeat").is_none() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        std::fs::write(scene.path("heard"), "").expect("written");
+    };
+    let agent = FakeAgent::new(1, 0, true);
+    let (report, ()) = tokio::join!(scene.drain(&agent, notice), heard);
+    assert!(scene.path("done").exists(), "{report:?}");
+    assert_eq!(report.release, Release::Completed("CONTINUE".to_owned()));
 }

@@ -167,10 +167,7 @@ const WITHOUT_EFFECT: &[(&str, &str)] = &[
     ),
     ("calc_num_records", "records are always counted"),
     ("chunk_format", "chunks always hold MessagePack entries"),
-    ("timekey", "chunks are cut by tag, not by time"),
     ("timekey_wait", "chunks are cut by tag, not by time"),
-    ("timekey_use_utc", "chunks are cut by tag, not by time"),
-    ("timekey_zone", "chunks are cut by tag, not by time"),
 ];
 
 /// What an output's buffer is made of.

@@ -155,6 +155,7 @@ proptest! {
     fn any_text_is_found_by_its_escaped_self(text in "[ -~é\n]{1,30}") {
         let escaped: String = text.chars().map(|c| if c.is_ascii_punctuation() { format!("\\{c}") } else { c.to_string() }).collect();
         let pattern = Pattern::compile(&escaped, Flags::default()).expect("literals");
-        prop_assert!(pattern.is_match(format!("..{text}..").as_bytes()));
+        let around = [b"..", text.as_bytes(), b".."].concat();
+        prop_assert!(pattern.is_match(&around));
     }
 }
