@@ -61,12 +61,8 @@ pub(super) async fn complete<A: Drainable>(drain: &Drain<'_, A>, verdict: Verdic
 }
 
 async fn attempt<A: Drainable>(drain: &Drain<'_, A>, verdict: Verdict) -> Release {
-    let mut changes = drain.situation.subscribe();
-    let names = changes.wait_for(|now| now.names != Names::Unknown).await;
-    if let Ok(now) = names
-        && let Names::Nothing(why) = &now.names
-    {
-        return Release::Nothing(why.clone());
+    if let Names::Nothing(why) = names(drain).await {
+        return Release::Nothing(why);
     }
     let mut tries = Tries::default();
     loop {
@@ -179,13 +175,8 @@ pub(super) async fn delete_letter<A: Drainable>(drain: &Drain<'_, A>) -> bool {
     if drain.plan.params.dry_run || drain.queue_url().is_none() {
         return false;
     }
-    let mut changes = drain.situation.subscribe();
-    let found = tokio::time::timeout(LETTER, changes.wait_for(|now| now.letter.is_some())).await;
-    let handle = match found {
-        Ok(Ok(now)) => now.letter.as_ref().map(|received| received.handle.clone()),
-        _ => None,
-    };
-    let Some(handle) = handle else {
+    let handle = tokio::time::timeout(LETTER, handle(drain)).await;
+    let Ok(Some(handle)) = handle else {
         tracing::info!(
             stage = "delete",
             elapsed = drain.elapsed(),
@@ -220,4 +211,21 @@ pub(super) async fn delete_letter<A: Drainable>(drain: &Drain<'_, A>) -> bool {
         }
     }
     false
+}
+
+// The guard of a watched value stays within these: held across an await, it would keep the watchers from telling anything.
+
+async fn names<A: Drainable>(drain: &Drain<'_, A>) -> Names {
+    let mut changes = drain.situation.subscribe();
+    let known = changes.wait_for(|now| now.names != Names::Unknown).await;
+    known.map_or(Names::Unknown, |now| now.names.clone())
+}
+
+async fn handle<A: Drainable>(drain: &Drain<'_, A>) -> Option<String> {
+    let mut changes = drain.situation.subscribe();
+    let found = changes.wait_for(|now| now.letter.is_some()).await.ok()?;
+    found
+        .letter
+        .as_ref()
+        .map(|received| received.handle.clone())
 }

@@ -37,6 +37,11 @@ fn dying() -> World {
     }
 }
 
+/// Whoever spawns a drain needs this.
+fn sendable<T: Send>(future: T) -> T {
+    future
+}
+
 impl Scene {
     pub async fn new(world: World) -> Scene {
         let aws = FakeAws::start(world).await;
@@ -90,7 +95,13 @@ impl Scene {
 
     async fn drain(&self, agent: &FakeAgent, notice: Notice) -> DrainReport {
         let client = self.aws.client();
-        let run = run(agent, &self.plan, &client, notice, std::future::pending());
+        let run = sendable(run(
+            agent,
+            &self.plan,
+            &client,
+            notice,
+            std::future::pending(),
+        ));
         tokio::time::timeout(PATIENCE, run)
             .await
             .expect("the drain ends")
