@@ -1,9 +1,12 @@
 //! Nothing read is lost: kills, stops, outages, rotations, reloads. Counted by sets of line ids, never by totals.
 
-use anyhow::Result;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
 use nix::sys::signal::Signal;
 
 use crate::scene::{DEADLINE, Scene};
+use crate::support::agent::Agent;
 use crate::support::forward_server::Mode;
 use crate::support::ledger::Ledger;
 
@@ -14,6 +17,22 @@ fn ledger(scene: &Scene, written: Vec<crate::support::ledger::LineId>) -> Ledger
         ledger.arrived(name, server.state().read(|state| state.lines.clone()));
     }
     ledger
+}
+
+/// Forces flushes until so many lines have arrived: lines may still be on their way into the buffer when a signal comes.
+async fn flush_until(agent: &Agent, scene: &Scene, lines: usize) -> Result<()> {
+    let end = Instant::now() + DEADLINE;
+    while scene.primary.state().read(|state| state.distinct.len()) < lines {
+        ensure!(
+            Instant::now() < end,
+            "{lines} lines did not arrive:\n{}",
+            agent.log_text()
+        );
+        agent.signal(Signal::SIGUSR1)?;
+        // Not a wait for an effect, only a limit for the number of signals.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    Ok(())
 }
 
 #[tokio::test]
@@ -92,7 +111,7 @@ async fn term_with_a_healthy_server_flushes_and_repeats_nothing() -> Result<()> 
         let mut agent = scene.agent(&config).await?;
         log.lines(1000)?;
         agent.wait_for_line("following tail of", DEADLINE).await?;
-        agent.signal(Signal::SIGUSR1)?;
+        flush_until(&agent, &scene, round * 1000).await?;
         scene.primary.wait_for_lines(round * 1000, DEADLINE).await?;
         agent.signal(Signal::SIGTERM)?;
         assert!(
@@ -114,15 +133,9 @@ async fn usr1_flushes_what_waits_for_its_interval_and_says_when_it_is_done() -> 
         .agent(&(scene.source() + &scene.forward("  flush_interval 1h")))
         .await?;
     log.lines(10)?;
-    loop {
-        // A line may still be on its way into the buffer when the first signal comes.
-        agent.signal(Signal::SIGUSR1)?;
-        agent.wait_for_line("flushing is done", DEADLINE).await?;
-        if scene.primary.state().read(|state| state.distinct.len()) == 10 {
-            return Ok(());
-        }
-        tokio::task::yield_now().await;
-    }
+    flush_until(&agent, &scene, 10).await?;
+    agent.wait_for_line("flushing is done", DEADLINE).await?;
+    Ok(())
 }
 
 #[tokio::test]
