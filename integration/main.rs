@@ -1,6 +1,8 @@
 //! The one integration test binary: the real agent, and the world it runs in.
 
 mod bad_config;
+#[cfg(feature = "aws")]
+mod conformance;
 mod delivery;
 mod failover;
 mod readme;

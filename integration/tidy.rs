@@ -43,10 +43,12 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "agent", "output", "aws", "buffer", "config", "stop", "event",
         ],
     ),
+    ("control", &[]),
     (
         "run",
         &[
-            "args", "logger", "signal", "process", "config", "agent", "drain", "stop",
+            "args", "logger", "signal", "process", "control", "config", "output", "flush", "agent",
+            "aws", "drain",
         ],
     ),
     ("main", &["args", "run"]),

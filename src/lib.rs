@@ -25,7 +25,10 @@
 //! 7. **Batch.** Lines move as one [`event::EventStream`] per read; nothing is encoded twice, nothing is allocated per line.
 //! 8. **Room before reading.** A source asks [`event::Collector::room`] before it reads, so `emit` never has to refuse.
 //!
-//! The modules below are in reading order.
+//! # The rooms, in reading order
+//!
+//! [`run`] [`args`] [`logger`] [`process`] [`signal`] [`control`] · [`stop`] [`config`] [`event`] · [`input`] [`parse`]
+//! [`route`] [`filter`] [`buffer`] [`flush`] [`output`] [`format`] · [`agent`] [`drain`]
 
 pub mod agent;
 pub mod args;
@@ -33,6 +36,7 @@ pub mod args;
 pub mod aws;
 pub mod buffer;
 pub mod config;
+pub mod control;
 #[cfg_attr(not(feature = "aws"), path = "drain/absent.rs")]
 pub mod drain;
 pub mod event;

@@ -9,6 +9,7 @@
 //! `budget` computes backwards from the deadline, and the journal makes each harmless to repeat. Whoever decides is pure
 //! (`classifier`, `budget`, `lifecycle`, `queue::Rules`, `heartbeat::interval`, `data::side`, `journal::judge`); the rest makes calls.
 
+mod agent;
 pub mod archive;
 pub mod budget;
 pub mod classifier;

@@ -171,11 +171,19 @@ const OUTPUTS: &[(&str, Configure)] = &[
     ("file", file::configure),
     ("stdout", stdout::configure),
     ("null", null::configure),
+    #[cfg(feature = "aws")]
+    ("s3", |section, _| {
+        let s3: Arc<dyn Output> = s3::configure(section)?;
+        Ok(Configured {
+            plugin_type: "s3",
+            output: s3,
+            unbuffered: false,
+        })
+    }),
 ];
 
 /// Outputs that Fluentd users may expect and that are not there.
 const EXPECTED: &[&str] = &[
-    "s3",
     "elasticsearch",
     "elasticsearch_dynamic",
     "opensearch",
