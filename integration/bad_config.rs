@@ -24,125 +24,139 @@ fn dry_run(config: &[u8]) -> Result<(Option<i32>, String)> {
     Ok((output.status.code(), text))
 }
 
-/// The mistakes: name, configuration, what must be said about it.
-fn mistakes() -> Vec<(&'static str, String, Vec<&'static str>)> {
-    let source =
-        |inside: &str| format!("<source>\n  @type tail\n{inside}\n</source>\n{GOOD_MATCH}");
-    let forward = |inside: &str| format!("{GOOD_SOURCE}{FORWARD}{inside}\n</match>\n");
+/// A mistake: its name, the configuration, what must be said about it.
+type Mistake = (&'static str, String, &'static [&'static str]);
+
+fn source(inside: &str) -> String {
+    format!("<source>\n  @type tail\n{inside}\n</source>\n{GOOD_MATCH}")
+}
+
+fn forward(inside: &str) -> String {
+    format!("{GOOD_SOURCE}{FORWARD}{inside}\n</match>\n")
+}
+
+fn behind_a_source(text: &str) -> String {
+    format!("{GOOD_SOURCE}{text}")
+}
+
+fn mistakes_of_structure() -> Vec<Mistake> {
+    let ids =
+        "<match a>\n  @type null\n  @id x\n</match>\n<match b>\n  @type null\n  @id x\n</match>\n";
+    let labels = "  @label @APP\n</source>\n<label @APPS>\n  <match **>\n    @type null\n  </match>\n</label>\n";
+    let unknown_label = GOOD_SOURCE.replace("</source>\n", labels);
     vec![
         (
             "a section that is not closed",
-            format!("{GOOD_SOURCE}<match **>\n  @type null\n"),
-            vec!["a.conf:7", "match"],
+            behind_a_source("<match **>\n  @type null\n"),
+            &["a.conf:6", "match"],
         ),
         (
             "a wrong end tag",
-            format!("{GOOD_SOURCE}<match **>\n  @type null\n</source>\n"),
-            vec!["a.conf:9", "source"],
+            behind_a_source("<match **>\n  @type null\n</source>\n"),
+            &["a.conf:8", "source"],
         ),
         (
             "no @type",
-            format!("{GOOD_SOURCE}<match **>\n</match>\n"),
-            vec!["a.conf:7", "@type"],
+            behind_a_source("<match **>\n</match>\n"),
+            &["a.conf:6", "@type"],
         ),
         (
             "an unknown @type",
-            format!("{GOOD_SOURCE}<match **>\n  @type forwrad\n</match>\n"),
-            vec!["a.conf:8", "forwrad", "forward"],
+            behind_a_source("<match **>\n  @type forwrad\n</match>\n"),
+            &["a.conf:7", "forwrad", "forward"],
         ),
         (
             "an unknown source",
             format!("<source>\n  @type tial\n</source>\n{GOOD_MATCH}"),
-            vec!["a.conf:2", "tial", "tail"],
-        ),
-        (
-            "an unknown parser",
-            source("  path /x\n  tag a\n  format jsno"),
-            vec!["a.conf", "jsno", "json"],
-        ),
-        (
-            "a missing path",
-            source("  tag a\n  format none"),
-            vec!["a.conf:1", "'path' parameter is required"],
-        ),
-        (
-            "a missing tag",
-            source("  path /x\n  format none"),
-            vec!["a.conf:1", "'tag' parameter is required"],
-        ),
-        (
-            "a forward without servers",
-            format!("{GOOD_SOURCE}<match **>\n  @type forward\n</match>\n"),
-            vec!["a.conf:7", "server"],
-        ),
-        (
-            "a size with a wrong unit",
-            forward("  <buffer>\n    chunk_limit_size 8q\n  </buffer>"),
-            vec!["a.conf:13", "chunk_limit_size", "8q"],
-        ),
-        (
-            "a time that is none",
-            forward("  recover_wait soon"),
-            vec!["a.conf:12", "recover_wait", "soon"],
-        ),
-        (
-            "a boolean that is none",
-            forward("  require_ack_response maybe"),
-            vec!["a.conf:12", "require_ack_response", "maybe"],
-        ),
-        (
-            "a word that is not allowed",
-            forward("  heartbeat_type pigeon"),
-            vec!["a.conf:12", "heartbeat_type", "transport"],
-        ),
-        (
-            "a port out of range",
-            forward("  <server>\n    host a\n    port 99999\n  </server>"),
-            vec!["a.conf:14", "port", "99999"],
-        ),
-        (
-            "a regexp that does not compile",
-            source("  path /x\n  tag a\n  format /(?<a>x/"),
-            vec!["a.conf:5"],
+            &["a.conf:2", "tial", "tail"],
         ),
         (
             "a missing include",
             format!("@include /nonexistent/x.conf\n{GOOD_SOURCE}{GOOD_MATCH}"),
-            vec!["a.conf:1", "/nonexistent/x.conf"],
+            &["a.conf:1", "/nonexistent/x.conf"],
         ),
-        ("nothing to do", String::new(), vec!["nothing to do"]),
-        ("no match", GOOD_SOURCE.to_owned(), vec!["nothing to do"]),
+        ("nothing to do", String::new(), &["nothing to do"]),
+        ("no match", GOOD_SOURCE.to_owned(), &["nothing to do"]),
+        (
+            "an unknown label",
+            unknown_label,
+            &["a.conf:6", "@APP", "@APPS"],
+        ),
+        (
+            "an id given twice",
+            behind_a_source(ids),
+            &["a.conf:12", "x"],
+        ),
+    ]
+}
+
+fn mistakes_of_parameters() -> Vec<Mistake> {
+    let tail = "<source>\n  @type tail\n  path /x\n  tag a\n  format none\n  pos_file /tmp/affluent-test-one.pos\n</source>\n";
+    vec![
+        (
+            "an unknown parser",
+            source("  path /x\n  tag a\n  format jsno"),
+            &["a.conf", "jsno", "json"],
+        ),
+        (
+            "a missing path",
+            source("  tag a\n  format none"),
+            &["a.conf:1", "'path' parameter is required"],
+        ),
+        (
+            "a missing tag",
+            source("  path /x\n  format none"),
+            &["a.conf:1", "'tag' parameter is required"],
+        ),
+        (
+            "a forward without servers",
+            behind_a_source("<match **>\n  @type forward\n</match>\n"),
+            &["a.conf:6", "server"],
+        ),
+        (
+            "a size with a wrong unit",
+            forward("  <buffer>\n    chunk_limit_size 8q\n  </buffer>"),
+            &["a.conf:12", "chunk_limit_size", "8q"],
+        ),
+        (
+            "a time that is none",
+            forward("  recover_wait soon"),
+            &["a.conf:11", "recover_wait", "soon"],
+        ),
+        (
+            "a boolean that is none",
+            forward("  require_ack_response maybe"),
+            &["a.conf:11", "require_ack_response", "maybe"],
+        ),
+        (
+            "a word that is not allowed",
+            forward("  heartbeat_type pigeon"),
+            &["a.conf:11", "heartbeat_type", "transport"],
+        ),
+        (
+            "a port out of range",
+            forward("  <server>\n    host a\n    port 99999\n  </server>"),
+            &["a.conf:13", "port", "99999"],
+        ),
+        (
+            "a regexp that does not compile",
+            source("  path /x\n  tag a\n  format /(?<a>x/"),
+            &["a.conf:5"],
+        ),
         (
             "embedded Ruby that is not supported",
             source("  path \"#{`hostname -i`}\"\n  tag a\n  format none"),
-            vec!["a.conf:3", "ENV"],
-        ),
-        (
-            "an unknown label",
-            format!(
-                "<source>\n  @type tail\n  path /x\n  tag a\n  format none\n  @label @APP\n</source>\n<label @APPS>\n  <match **>\n    @type null\n  </match>\n</label>\n"
-            ),
-            vec!["a.conf:6", "@APP", "@APPS"],
+            &["a.conf:3", "ENV"],
         ),
         (
             "two tails with one pos_file",
-            {
-                let tail = "<source>\n  @type tail\n  path /x\n  tag a\n  format none\n  pos_file /tmp/affluent-test-one.pos\n</source>\n";
-                format!("{tail}{tail}{GOOD_MATCH}")
-            },
-            vec!["a.conf:13", "pos_file"],
+            format!("{tail}{tail}{GOOD_MATCH}"),
+            &["a.conf:13", "pos_file"],
         ),
         (
             "a pos_file that is a directory",
             source("  path /x\n  tag a\n  format none\n  pos_file /tmp"),
-            vec!["a.conf:6", "/tmp"],
-        ),
-        (
-            "an id given twice",
-            format!(
-                "{GOOD_SOURCE}<match a>\n  @type null\n  @id x\n</match>\n<match b>\n  @type null\n  @id x\n</match>\n"
-            ),
-            vec!["a.conf:13", "x"],
+            &["a.conf:6", "/tmp"],
         ),
     ]
 }
@@ -150,11 +164,14 @@ fn mistakes() -> Vec<(&'static str, String, Vec<&'static str>)> {
 #[test]
 fn every_mistake_is_named_with_its_place() -> Result<()> {
     let mut wrong = Vec::new();
-    for (name, config, expected) in mistakes() {
+    for (name, config, expected) in mistakes_of_structure()
+        .into_iter()
+        .chain(mistakes_of_parameters())
+    {
         let (status, text) = dry_run(config.as_bytes())?;
         let silent: Vec<_> = expected
-            .into_iter()
-            .filter(|part| !text.contains(part))
+            .iter()
+            .filter(|part| !text.contains(**part))
             .collect();
         if status != Some(1) || !silent.is_empty() || text.contains("panicked") {
             wrong.push(format!(

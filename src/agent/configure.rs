@@ -72,15 +72,24 @@ pub fn configure(root: &Element, settings: &Settings) -> Result<Plan> {
 
 /// `<worker>` sections stand for their contents, behind everything else: one process is worker 0 and all others.
 fn flatten_workers(root: &Element) -> Vec<Element> {
+    mark_directives(root, &["source", "match", "filter", "label", "worker"]);
     let (workers, mut sections): (Vec<_>, Vec<_>) = root
         .children()
         .cloned()
         .partition(|section| section.name() == "worker");
     for worker in workers {
+        mark_directives(&worker, &["source", "match", "filter", "label"]);
         worker.warn("<worker>: one process does the work of all workers, its contents are taken as they are");
         sections.extend(worker.children().cloned());
     }
     sections
+}
+
+/// Directives are walked in file order, which the lookup by name that marks a section as used does not give.
+fn mark_directives(parent: &Element, names: &[&str]) {
+    names
+        .iter()
+        .for_each(|name| parent.sections(name).for_each(drop));
 }
 
 struct Wiring<'a> {
@@ -146,6 +155,7 @@ impl<'a> Wiring<'a> {
             "@ERROR" => section.warn("no events come here: a record that cannot be used is logged and counted, a full buffer pauses its source"),
             _ => {}
         }
+        mark_directives(section, &["match", "filter"]);
         let children: Vec<_> = section.children().cloned().collect();
         if !children.iter().any(|child| child.name() == "match") {
             self.errors.push(section.error(format!(

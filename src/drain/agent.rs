@@ -41,18 +41,19 @@ impl Drainable for Agent {
     }
 
     fn backlog(&self) -> Vec<OutputBacklog> {
-        let of = |flusher: &Arc<crate::flush::Flusher>| {
+        let mut backlog = Vec::new();
+        for flusher in self.outputs() {
             let level = flusher.backlog();
-            OutputBacklog {
+            backlog.push(OutputBacklog {
                 id: flusher.id().to_owned(),
                 chunks: level.chunks,
                 bytes: level.bytes as u64,
                 records: level.records as u64,
                 in_flight: level.in_flight,
                 moved: flusher.moved(),
-            }
-        };
-        self.outputs().iter().map(of).collect()
+            });
+        }
+        backlog
     }
 
     fn emptied(&self) -> impl Future<Output = ()> + Send {

@@ -276,7 +276,7 @@ fn check(section: &Element, params: &Params, errors: &mut ConfigErrors) {
 
 fn warn(section: &Element, params: &Params) {
     if params.heartbeat_type == HeartbeatType::Tcp {
-        let message = "'heartbeat_type tcp' is deprecated. use 'transport' instead.";
+        let message = "'heartbeat_type tcp' is deprecated. use 'transport' instead";
         section.warn_at("heartbeat_type", message);
     }
     if params.keepalive_timeout.is_some() && !params.keepalive {
