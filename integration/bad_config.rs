@@ -48,22 +48,22 @@ fn mistakes_of_structure() -> Vec<Mistake> {
         (
             "a section that is not closed",
             behind_a_source("<match **>\n  @type null\n"),
-            &["a.conf:6", "match"],
+            &["a.conf:7", "match"],
         ),
         (
             "a wrong end tag",
             behind_a_source("<match **>\n  @type null\n</source>\n"),
-            &["a.conf:8", "source"],
+            &["a.conf:9", "source"],
         ),
         (
             "no @type",
             behind_a_source("<match **>\n</match>\n"),
-            &["a.conf:6", "@type"],
+            &["a.conf:7", "@type"],
         ),
         (
             "an unknown @type",
             behind_a_source("<match **>\n  @type forwrad\n</match>\n"),
-            &["a.conf:7", "forwrad", "forward"],
+            &["a.conf:8", "forwrad", "forward"],
         ),
         (
             "an unknown source",
@@ -85,7 +85,7 @@ fn mistakes_of_structure() -> Vec<Mistake> {
         (
             "an id given twice",
             behind_a_source(ids),
-            &["a.conf:12", "x"],
+            &["a.conf:13", "x"],
         ),
     ]
 }
@@ -111,32 +111,32 @@ fn mistakes_of_parameters() -> Vec<Mistake> {
         (
             "a forward without servers",
             behind_a_source("<match **>\n  @type forward\n</match>\n"),
-            &["a.conf:6", "server"],
+            &["a.conf:7", "server"],
         ),
         (
             "a size with a wrong unit",
             forward("  <buffer>\n    chunk_limit_size 8q\n  </buffer>"),
-            &["a.conf:12", "chunk_limit_size", "8q"],
+            &["a.conf:13", "chunk_limit_size", "8q"],
         ),
         (
             "a time that is none",
             forward("  recover_wait soon"),
-            &["a.conf:11", "recover_wait", "soon"],
+            &["a.conf:12", "recover_wait", "soon"],
         ),
         (
             "a boolean that is none",
             forward("  require_ack_response maybe"),
-            &["a.conf:11", "require_ack_response", "maybe"],
+            &["a.conf:12", "require_ack_response", "maybe"],
         ),
         (
             "a word that is not allowed",
             forward("  heartbeat_type pigeon"),
-            &["a.conf:11", "heartbeat_type", "transport"],
+            &["a.conf:12", "heartbeat_type", "transport"],
         ),
         (
             "a port out of range",
             forward("  <server>\n    host a\n    port 99999\n  </server>"),
-            &["a.conf:13", "port", "99999"],
+            &["a.conf:14", "port", "99999"],
         ),
         (
             "a regexp that does not compile",

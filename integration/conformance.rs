@@ -383,3 +383,11 @@ async fn call_s3(s3: &S3) {
         .await
         .expect("complete");
 }
+
+/// Everything that was asked of this world is what AWS accepts, signatures included.
+pub async fn check_world(world: &Ec2World) -> anyhow::Result<()> {
+    let requests = world.requests_json();
+    let verdict = tokio::task::spawn_blocking(move || check_requests(&requests, &[SECRET])).await?;
+    anyhow::ensure!(verdict.fine, "{}", verdict.said);
+    Ok(())
+}

@@ -4,6 +4,8 @@ mod bad_config;
 #[cfg(feature = "aws")]
 mod conformance;
 mod delivery;
+#[cfg(feature = "aws")]
+mod drain;
 mod failover;
 mod readme;
 mod scene;

@@ -8,6 +8,7 @@ use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 use super::budget::HookClock;
+use super::classifier::Letter;
 use super::hook::{Action, HookInfo, Hooks, global};
 use super::lifecycle::{self, Answer};
 use super::notice::Cause;
@@ -225,79 +226,96 @@ async fn names<A: Drainable>(drain: &Drain<'_, A>) -> Result<(Action, Option<Hoo
     }
 }
 
-/// group: configuration → instance tag → Auto Scaling → letter. hook: configuration → letter → the only terminating one (§5.4).
+/// Which lifecycle action is ours, as far as it can be known now.
 async fn discover<A: Drainable>(drain: &Drain<'_, A>, hooks: &Hooks) -> Discovery {
-    let params = &drain.plan.params;
+    if drain.notice.cause == Cause::ByHand
+        && let Some(why) = nothing_by_hand(drain, hooks).await
+    {
+        return Discovery::Nothing(why);
+    }
     let letter = drain
         .situation
         .borrow()
         .letter
         .clone()
         .map(|received| received.letter);
-    if drain.notice.cause == Cause::ByHand {
-        let (_, state) = hooks.whereabouts().await;
-        if !lifecycle::is_terminating(&state) {
-            return Discovery::Nothing(format!(
-                "started by hand, and the instance does not terminate ({state:?})"
-            ));
-        }
-        drain.situation.send_modify(|now| {
-            now.witness
-                .get_or_insert("the state that Auto Scaling reports");
-        });
-    }
-    let group = match &params.group_name {
-        Some(group) => Some(group.clone()),
-        None => match drain
-            .aws
-            .imds()
-            .get("tags/instance/aws:autoscaling:groupName")
-            .await
-        {
-            Ok(Some(group)) => Some(group),
-            _ => hooks
-                .whereabouts()
-                .await
-                .0
-                .or_else(|| letter.as_ref()?.group.clone()),
-        },
-    };
-    let Some(group) = group else {
+    let Some(group) = find_group(drain, hooks, letter.as_ref()).await else {
+        let id = &drain.instance;
         return Discovery::Later(anyhow::anyhow!(
-            "the Auto Scaling group of {} is not known: set group_name",
-            drain.instance
+            "the Auto Scaling group of {id} is not known: set group_name"
         ));
     };
-    let wanted = params
+    let wanted = drain
+        .plan
+        .params
         .hook_name
         .clone()
         .or_else(|| letter.as_ref()?.hook.clone());
-    let token = |hook: &str| {
-        letter
-            .clone()
-            .filter(|letter| letter.hook.as_deref() == Some(hook))?
-            .token
+    let known = hooks.terminating(&group).await;
+    pick_hook(group, wanted, known, letter.as_ref())
+}
+
+/// A drain by hand completes an action only where the instance terminates.
+async fn nothing_by_hand<A: Drainable>(drain: &Drain<'_, A>, hooks: &Hooks) -> Option<String> {
+    let (_, state) = hooks.whereabouts().await;
+    if !lifecycle::is_terminating(&state) {
+        return Some(format!(
+            "started by hand, and the instance does not terminate ({state:?})"
+        ));
+    }
+    drain.situation.send_modify(|now| {
+        now.witness
+            .get_or_insert("the state that Auto Scaling reports");
+    });
+    None
+}
+
+/// Configuration → instance tag → Auto Scaling → letter (§5.4).
+async fn find_group<A: Drainable>(
+    drain: &Drain<'_, A>,
+    hooks: &Hooks,
+    letter: Option<&Letter>,
+) -> Option<String> {
+    if let Some(group) = &drain.plan.params.group_name {
+        return Some(group.clone());
+    }
+    match drain
+        .aws
+        .imds()
+        .get("tags/instance/aws:autoscaling:groupName")
+        .await
+    {
+        Ok(Some(group)) => Some(group),
+        _ => hooks
+            .whereabouts()
+            .await
+            .0
+            .or_else(|| letter?.group.clone()),
+    }
+}
+
+/// Configuration → letter → the only terminating one (§5.4). Never another team's.
+fn pick_hook(
+    group: String,
+    wanted: Option<String>,
+    known: anyhow::Result<Vec<HookInfo>>,
+    letter: Option<&Letter>,
+) -> Discovery {
+    let action = |group: String, hook: String| {
+        let token = letter
+            .filter(|letter| letter.hook.as_deref() == Some(&hook))
+            .and_then(|letter| letter.token.clone());
+        Action { group, hook, token }
     };
-    match (wanted, hooks.terminating(&group).await) {
+    match (wanted, known) {
         (Some(hook), known) => {
             let info = known
                 .ok()
                 .and_then(|known| known.into_iter().find(|info| info.name == hook));
-            let token = token(&hook);
-            Discovery::Found(Action { group, hook, token }, info)
+            Discovery::Found(action(group, hook), info)
         }
         (None, Ok(known)) => match <[HookInfo; 1]>::try_from(known) {
-            Ok([info]) => {
-                let token = token(&info.name);
-                Discovery::Found(
-                    Action {
-                        group,
-                        hook: info.name.clone(),
-                        token,
-                    },
-                    Some(info),
-                )
-            }
+            Ok([info]) => Discovery::Found(action(group, info.name.clone()), Some(info)),
             Err(none) if none.is_empty() => {
                 Discovery::Nothing(format!("group {group} has no terminating hook"))
             }
