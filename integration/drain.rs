@@ -10,9 +10,11 @@ use tokio::process::Command;
 use crate::conformance::check_world;
 use crate::scene::{DEADLINE, Scene};
 use crate::support::agent::{Agent, binary};
-use crate::support::ec2::http::{Fault, Refused, Service};
+use crate::support::ec2::hooks::Refused;
+use crate::support::ec2::http::{Fault, Service};
+use crate::support::ec2::notification::Wrapper;
 use crate::support::ec2::state::Happening;
-use crate::support::ec2::{Ec2World, Options, Wrapper};
+use crate::support::ec2::{Ec2World, Options};
 use crate::support::forward_server::Mode;
 use crate::support::ledger::{Ledger, LineId};
 use crate::support::log_writer::LogFile;
@@ -243,7 +245,11 @@ async fn when_s3_refuses_the_hook_is_released_by_the_rule_and_the_operator_reads
         Service::S3,
         None,
         None,
-        Fault::Refuse(Refused::new(403, "AccessDenied", "Access Denied")),
+        Fault::Refuse(Refused {
+            status: 403,
+            code: "AccessDenied".into(),
+            message: "Access Denied".into(),
+        }),
     );
     let agent = play
         .agent(&(play.scene.immediate() + &play.drain("doorbell", "  max_drain 12s")))
