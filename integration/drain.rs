@@ -277,7 +277,7 @@ async fn commands_run_before_and_zabbix_after_the_data_is_safe() -> Result<()> {
     let mut play = Termination::new().await?;
     let done = play.scene.dir().join("before-ran");
     let extra = format!(
-        "  <before>\n    command touch {}\n    timeout 5s\n  </before>\n  <after>\n    @type zabbix\n    url {}\n    token abc\n  </after>\n  \
+        "  <before>\n    command touch {}\n    timeout 5s\n  </before>\n  <after>\n    @type zabbix\n    url {}\n    token zabbix-token\n  </after>\n  \
          <archive>\n    path {}/*.log\n  </archive>",
         done.display(),
         play.world.zabbix_url(),
@@ -288,7 +288,7 @@ async fn commands_run_before_and_zabbix_after_the_data_is_safe() -> Result<()> {
         .await?;
     play.log.lines(100)?;
     play.terminate(&agent).await?;
-    assert!(done.exists());
+    assert!(done.exists(), "{}", agent.log_text());
     let keys: Vec<_> = play
         .world
         .objects()?
@@ -298,7 +298,8 @@ async fn commands_run_before_and_zabbix_after_the_data_is_safe() -> Result<()> {
     assert!(
         keys.iter()
             .any(|key| key.ends_with("/app.log") && key.contains("/files/")),
-        "{keys:?}"
+        "{keys:?}\n{}",
+        agent.log_text()
     );
     let zabbix = agent.log_text();
     assert!(zabbix.contains("zabbix"), "{zabbix}");

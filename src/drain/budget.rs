@@ -5,7 +5,8 @@
 
 use std::time::{Duration, Instant};
 
-/// Kept back for the complete call and the deletion of the message.
+/// Kept back for the complete call and the deletion of the message. This and the other reserves shrink in a short window: a hook
+/// of 30 seconds must leave time for the data.
 const RESERVE: Duration = Duration::from_secs(10);
 /// How far before the hook's global time-out the deadline lies.
 const GLOBAL_MARGIN: Duration = Duration::from_secs(15);
@@ -53,17 +54,33 @@ pub struct Clock {
 impl Clock {
     /// When everything must be over: D.
     pub fn deadline(&self) -> Instant {
-        let hook = self.hook.map(|hook| {
-            let global = back(hook.began + hook.global, GLOBAL_MARGIN);
-            let missed = back(hook.last_ok + hook.heartbeat, HEARTBEAT_MARGIN);
-            global.min(missed)
+        self.window().0
+    }
+
+    /// The deadline, and the length of the time that it ends: the reserves are cut to fit into a short one.
+    fn window(&self) -> (Instant, Duration) {
+        let hook = self.hook.iter().flat_map(|hook| {
+            let global = back(
+                hook.began + hook.global,
+                GLOBAL_MARGIN.min(hook.global / 10),
+            );
+            let missed = back(
+                hook.last_ok + hook.heartbeat,
+                HEARTBEAT_MARGIN.min(hook.heartbeat / 3),
+            );
+            [(global, hook.began), (missed, hook.last_ok)]
         });
-        let spot = self.spot.map(|at| back(at, MACHINE_MARGIN));
-        let stop = self.stop.map(|at| back(at, MACHINE_MARGIN));
-        [hook, spot, stop]
+        let machine = [self.spot, self.stop]
             .into_iter()
             .flatten()
-            .fold(self.start + self.max_drain, Instant::min)
+            .map(|at| (back(at, MACHINE_MARGIN), self.start));
+        let own = (self.start + self.max_drain, self.start);
+        let (deadline, began) =
+            hook.chain(machine).fold(
+                own,
+                |first, next| if next.0 < first.0 { next } else { first },
+            );
+        (deadline, deadline.saturating_duration_since(began))
     }
 }
 
@@ -93,12 +110,12 @@ pub struct Budget {
 
 /// The formula. `left` is what is not safe yet in bytes, `rate` in bytes a second what the spill was measured to do.
 pub fn budget(clock: &Clock, limits: Limits, now: Instant, left: u64, rate: Option<f64>) -> Budget {
-    let deadline = clock.deadline();
-    let post = back(deadline, RESERVE);
-    let spill = back(post, limits.after.min(POST_MAX));
+    let (deadline, window) = clock.window();
+    let post = back(deadline, RESERVE.min(window / 5));
+    let spill = back(post, limits.after.min(POST_MAX).min(window / 4));
     let seconds = left as f64 / rate.filter(|rate| *rate > 0.0).unwrap_or(DEFAULT_RATE);
     let need = Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX);
-    let flush = back(spill, need.saturating_add(SPILL_MARGIN));
+    let flush = back(spill, need.saturating_add(SPILL_MARGIN.min(window / 8)));
     let remains = flush.saturating_duration_since(now);
     let quiet = (clock.start + limits.before).min(back(flush, remains / 5));
     Budget {
@@ -230,6 +247,36 @@ mod tests {
         assert!(progress.stalled(start + seconds(65)));
         progress.observe(5, 10, start + seconds(66));
         assert!(!progress.stalled(start + seconds(66)));
+    }
+
+    #[test]
+    fn a_hook_of_thirty_seconds_leaves_more_than_half_of_its_time_to_the_data() {
+        let start = Instant::now();
+        let hook = HookClock {
+            began: start,
+            heartbeat: seconds(30),
+            last_ok: start,
+            global: seconds(3000),
+        };
+        let clock = Clock {
+            hook: Some(hook),
+            ..clock(start)
+        };
+        let limits = Limits {
+            before: seconds(0),
+            after: seconds(30),
+        };
+        let budget = budget(&clock, limits, start, MIB, None);
+        assert!(
+            budget.spill >= start + seconds(10),
+            "{:?}",
+            budget.spill - start
+        );
+        assert!(
+            budget.flush >= start + seconds(7),
+            "{:?}",
+            budget.flush - start
+        );
     }
 
     proptest! {
