@@ -275,9 +275,12 @@ async fn when_s3_refuses_the_hook_is_released_by_the_rule_and_the_operator_reads
 #[tokio::test(flavor = "multi_thread")]
 async fn commands_run_before_and_zabbix_after_the_data_is_safe() -> Result<()> {
     let mut play = Termination::new().await?;
+    play.world
+        .state()
+        .change(|state| state.zabbix.hosts.push(("10105".into(), "web-1".into())));
     let done = play.scene.dir().join("before-ran");
     let extra = format!(
-        "  <before>\n    command touch {}\n    timeout 5s\n  </before>\n  <after>\n    @type zabbix\n    url {}\n    token zabbix-token\n  </after>\n  \
+        "  <before>\n    command touch {}\n    timeout 5s\n  </before>\n  <after>\n    @type zabbix\n    url {}\n    token zabbix-token\n    host web-1\n  </after>\n  \
          <archive>\n    path {}/*.log\n  </archive>",
         done.display(),
         play.world.zabbix_url(),
@@ -301,8 +304,12 @@ async fn commands_run_before_and_zabbix_after_the_data_is_safe() -> Result<()> {
         "{keys:?}\n{}",
         agent.log_text()
     );
-    let zabbix = agent.log_text();
-    assert!(zabbix.contains("zabbix"), "{zabbix}");
+    assert_eq!(
+        play.happened(|what| matches!(what, Happening::HostDeleted { host } if host == "web-1")),
+        1,
+        "{}",
+        agent.log_text()
+    );
     play.end(agent).await
 }
 
