@@ -142,13 +142,15 @@ async fn usr1_flushes_what_waits_for_its_interval_and_says_when_it_is_done() -> 
 async fn rename_rotation_repeats_and_loses_nothing() -> Result<()> {
     let scene = Scene::new().await?;
     let mut log = scene.writer()?;
-    let _agent = scene.agent(&scene.immediate()).await?;
+    let agent = scene.agent(&scene.immediate()).await?;
+    agent.wait_for_line("following tail of", DEADLINE).await?;
     for _ in 0..5 {
         log.lines(300)?;
         log.rotate()?;
     }
     log.lines(300)?;
-    scene.primary.wait_for_lines(1800, DEADLINE).await?;
+    let arrived = scene.primary.wait_for_lines(1800, DEADLINE).await;
+    ensure!(arrived.is_ok(), "{}", agent.log_text());
     let ledger = ledger(&scene, log.written());
     assert_eq!((ledger.missing().len(), ledger.duplicates()), (0, 0));
     Ok(())
