@@ -57,7 +57,10 @@ fn main() -> ExitCode {
     for (name, work) in WORKS {
         if wanted.is_empty() || wanted.iter().any(|wanted| wanted == name) {
             eprintln!("{name} …");
-            let failed = |error: anyhow::Error| vec![Row::failed(*name, format!("{error:#}"), "")];
+            let failed = |error: anyhow::Error| {
+                eprintln!("{name}: {error:#}");
+                vec![Row::failed(*name, error.root_cause())]
+            };
             table.rows.extend(work().unwrap_or_else(failed));
         }
     }

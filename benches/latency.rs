@@ -89,7 +89,9 @@ fn agent(keepalive: &str) -> Result<(Vec<Duration>, String)> {
     let place = Place::new()?;
     let log = place.path("app.txt");
     let mut file = append_to(&log)?;
-    let params = format!("heartbeat_type none\n  keepalive {keepalive}\n  flush_mode immediate");
+    let params = format!(
+        "heartbeat_type none\n  keepalive {keepalive}\n  <buffer>\n    flush_mode immediate\n  </buffer>"
+    );
     let config = place.source(&log) + &forward(&params, &[receiver.addr()]);
     let agent = Agent::start(&place, &config, &[])?;
     agent.explain(warm_up(&mut file, &receiver))?;

@@ -37,7 +37,7 @@ fn scene(name: &str, end: End) -> Result<Row> {
     let server = free_addr()?;
     let place = Place::new()?;
     let log = place.path("app.txt");
-    let params = "heartbeat_type none\n  flush_mode immediate\n  buffer_type memory";
+    let params = "heartbeat_type none\n  <buffer>\n    flush_mode immediate\n  </buffer>";
     let config = place.source(&log) + &forward(params, &[server]);
     let log = append_to(&log)?;
     let mut agent = Agent::start(&place, &config, &[])?;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow};
 use nix::sys::signal::{Signal, kill};
 use nix::time::{clock_getcpuclockid, clock_gettime};
 use nix::unistd::Pid;
@@ -128,13 +128,10 @@ impl<'a> Agent<'a> {
         let end = Instant::now() + limit;
         while !is(self)? {
             if let Some(status) = self.child.try_wait()? {
-                bail!("the agent ended ({status}): {}", self.place.last_words());
+                return self.explain(Err(anyhow!("the agent ended: {status}")));
             }
             if Instant::now() > end {
-                bail!(
-                    "not within {limit:?}: {what}; the agent says: {}",
-                    self.place.last_words()
-                );
+                return self.explain(Err(anyhow!("not within {limit:?}: {what}")));
             }
             std::thread::sleep(GLANCE);
         }
@@ -166,7 +163,7 @@ impl<'a> Agent<'a> {
 
     /// Adds what the agent said last to an error.
     pub fn explain<T>(&self, result: Result<T>) -> Result<T> {
-        result.with_context(|| format!("the agent says: {}", self.place.last_words()))
+        result.with_context(|| format!("the agent says:\n{}", self.place.last_words()))
     }
 
     /// SIGTERM, and waits for the end.
@@ -187,10 +184,7 @@ impl<'a> Agent<'a> {
                 return Ok(status);
             }
             if Instant::now() > end {
-                bail!(
-                    "it did not end within {limit:?}: {}",
-                    self.place.last_words()
-                );
+                return self.explain(Err(anyhow!("the agent did not end within {limit:?}")));
             }
             std::thread::sleep(GLANCE);
         }

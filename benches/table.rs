@@ -31,11 +31,10 @@ pub struct Row {
 
 impl Row {
     /// The row of a work that could not be measured, or whose lines did not all come.
-    pub fn failed(work: impl Into<String>, why: impl Display, ask: &str) -> Self {
+    pub fn failed(work: impl Into<String>, why: impl Display) -> Self {
         Self {
             work: work.into(),
             affluent: format!("FAILED: {why}").replace('\n', " "),
-            ask: ask.to_string(),
             ..Self::default()
         }
     }
