@@ -1,5 +1,5 @@
-//! A forward server as cheap as can be, a thread per connection: what it takes in a second bounds every figure. It keeps a
-//! journal of what came, and writes there before it acks.
+//! A forward server as cheap as can be: what it takes in a second, and how late it sees a line, bounds every figure. Its threads wait in
+//! accept, so that a new connection costs no new thread. It keeps a journal of what came, and writes there before it acks.
 
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
@@ -10,9 +10,16 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use socket2::SockRef;
 
 use crate::lines;
 use crate::wire::{self, Ends, Frame, Frames};
+
+/// The connections that can be served at once, heartbeats included.
+const CONNECTIONS: usize = 16;
+
+/// Small enough to stay in the processor's cache: every body goes through it piece by piece.
+const BUFFER: usize = 256 << 10;
 
 /// How closely a receiver looks.
 #[derive(Clone, Copy)]
@@ -75,14 +82,16 @@ struct Shared {
     journal: Mutex<Journal>,
     changed: Condvar,
     closed: AtomicBool,
-    connections: Mutex<Vec<TcpStream>>,
+    /// The open one of each thread.
+    connections: Mutex<[Option<TcpStream>; CONNECTIONS]>,
 }
 
 /// A running receiver. Dropping it closes the port and every connection.
 pub struct Receiver {
     addr: SocketAddr,
     shared: Arc<Shared>,
-    accepting: Option<JoinHandle<()>>,
+    listener: Arc<TcpListener>,
+    threads: Vec<JoinHandle<()>>,
 }
 
 /// An address on loopback where nothing listens: a server that is away.
@@ -108,12 +117,19 @@ impl Receiver {
             closed: AtomicBool::new(false),
             connections: Mutex::default(),
         });
-        let accepted = Arc::clone(&shared);
-        let accepting = std::thread::spawn(move || accept(&listener, &accepted));
+        let listener = Arc::new(listener);
+        let mut threads = Vec::new();
+        for number in 0..CONNECTIONS {
+            let (listener, shared) = (Arc::clone(&listener), Arc::clone(&shared));
+            threads.push(std::thread::spawn(move || {
+                accept(number, &listener, &shared)
+            }));
+        }
         Ok(Self {
             addr,
             shared,
-            accepting: Some(accepting),
+            threads,
+            listener,
         })
     }
 
@@ -153,46 +169,37 @@ impl Receiver {
 impl Drop for Receiver {
     fn drop(&mut self) {
         self.shared.closed.store(true, Ordering::SeqCst);
-        // Wakes the thread that waits in accept.
-        drop(TcpStream::connect(self.addr));
-        if let Some(accepting) = self.accepting.take() {
-            accepting.join().expect("accept does not panic");
+        // Wakes the threads that wait in accept, then those that read. A connection may be closed already.
+        let _ = SockRef::from(&*self.listener).shutdown(Shutdown::Both);
+        for stream in lock(&self.shared.connections).iter().flatten() {
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+        for thread in self.threads.drain(..) {
+            thread.join().expect("a connection does not panic");
         }
     }
 }
 
-fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
-    let mut threads = Vec::new();
+fn accept(number: usize, listener: &TcpListener, shared: &Shared) {
+    let mut buffer = vec![0; BUFFER];
     while let Ok((stream, _)) = listener.accept() {
+        let mut connections = lock(&shared.connections);
         if shared.closed.load(Ordering::SeqCst) {
             break;
         }
-        let Ok(handle) = stream.try_clone() else {
-            break;
-        };
-        lock(&shared.connections).push(handle);
-        let shared = Arc::clone(shared);
-        threads.push(std::thread::spawn(move || serve(stream, &shared)));
-    }
-    for stream in lock(&shared.connections).drain(..) {
-        // It may have been closed by the other side already.
-        let _ = stream.shutdown(Shutdown::Both);
-    }
-    for thread in threads {
-        thread.join().expect("a connection does not panic");
+        connections[number] = stream.try_clone().ok();
+        drop(connections);
+        serve(stream, &mut buffer, shared);
+        lock(&shared.connections)[number] = None;
     }
 }
 
-fn serve(stream: TcpStream, shared: &Shared) {
-    let peer = stream.peer_addr();
+fn serve(stream: TcpStream, buffer: &mut [u8], shared: &Shared) {
     let served = stream.set_nodelay(true).and_then(|()| match shared.look {
-        Look::Ends => ends(Frames::new(stream), shared),
-        Look::Lines => each(Frames::new(stream), shared),
+        Look::Ends => ends(Frames::new(stream, buffer), shared),
+        Look::Lines => each(Frames::new(stream, buffer), shared),
         Look::Bare => bare(stream, shared),
     });
-    let mut connections = lock(&shared.connections);
-    connections.retain(|other| !matches!((other.peer_addr(), &peer), (Ok(a), Ok(b)) if a == *b));
-    drop(connections);
     if let Err(error) = served
         && error.kind() == std::io::ErrorKind::InvalidData
     {
@@ -200,7 +207,7 @@ fn serve(stream: TcpStream, shared: &Shared) {
     }
 }
 
-fn ends(mut frames: Frames, shared: &Shared) -> std::io::Result<()> {
+fn ends(mut frames: Frames<'_>, shared: &Shared) -> std::io::Result<()> {
     let mut ends = Ends::default();
     while let Some(frame) = frames.next(|piece| ends.look(piece))? {
         let (first, last) = ends.texts(&frame)?;
@@ -230,7 +237,7 @@ fn span(first: &[u8], last: &[u8], frame: &Frame) -> std::io::Result<Span> {
     }
 }
 
-fn each(mut frames: Frames, shared: &Shared) -> std::io::Result<()> {
+fn each(mut frames: Frames<'_>, shared: &Shared) -> std::io::Result<()> {
     let mut body = Vec::new();
     while let Some(frame) = frames.next(|piece| body.extend_from_slice(piece))? {
         let mut ids = Vec::new();

@@ -12,8 +12,6 @@ use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::time::Instant;
 
-/// Small enough to stay in the processor's cache: the body goes through it piece by piece.
-const BUFFER: usize = 256 << 10;
 const LONGEST_ENTRY: usize = 512;
 const ENTRY_HEAD: [u8; 3] = [0x92, 0xd7, 0x00];
 const MESSAGE: [u8; 9] = *b"\x81\xa7message";
@@ -33,19 +31,19 @@ pub struct Frame {
 }
 
 /// A connection's bytes, cut into messages.
-pub struct Frames {
+pub struct Frames<'a> {
     stream: TcpStream,
-    buffer: Vec<u8>,
+    buffer: &'a mut [u8],
     start: usize,
     end: usize,
 }
 
-impl Frames {
-    /// Reads from `stream`.
-    pub fn new(stream: TcpStream) -> Self {
+impl<'a> Frames<'a> {
+    /// Reads from `stream`, by way of `buffer`.
+    pub fn new(stream: TcpStream, buffer: &'a mut [u8]) -> Self {
         Self {
             stream,
-            buffer: vec![0; BUFFER],
+            buffer,
             start: 0,
             end: 0,
         }
@@ -155,7 +153,7 @@ impl Frames {
 
     fn fill(&mut self) -> io::Result<usize> {
         self.start = 0;
-        self.end = self.stream.read(&mut self.buffer)?;
+        self.end = self.stream.read(self.buffer)?;
         Ok(self.end)
     }
 }
