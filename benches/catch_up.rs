@@ -37,13 +37,18 @@ pub fn rows() -> Result<Vec<Row>> {
     let file = lines::file(count)?;
     let (mut bare, mut agent) = (Vec::new(), Vec::new());
     for round in 1..=rounds {
-        bare.push(run_bare(&file, count)?);
-        agent.push(run_agent(&file, count)?);
-        for (name, run) in [("bare loop", bare.last()), ("affluent", agent.last())] {
-            if let Some(run) = run {
-                eprintln!("catch_up {round}/{rounds}: {name} {}", run.told(count));
-            }
-        }
+        let loop_run = run_bare(&file, count)?;
+        eprintln!(
+            "catch_up {round}/{rounds}: bare loop {}",
+            loop_run.told(count)
+        );
+        let agent_run = run_agent(&file, count)?;
+        eprintln!(
+            "catch_up {round}/{rounds}: affluent {}",
+            agent_run.told(count)
+        );
+        bare.push(loop_run);
+        agent.push(agent_run);
     }
     let figure = |time: fn(&Run) -> Duration| [middle(&bare, time), middle(&agent, time)];
     let peak = agent.iter().map(|run| run.peak).max().unwrap_or_default();
@@ -68,19 +73,21 @@ pub fn rows() -> Result<Vec<Row>> {
             figure(|run| run.flowing),
             &per_second,
         ),
-        row("processor time", figure(|run| run.cpu), &seconds),
+        Row {
+            ask: String::new(),
+            ..row("processor time", figure(|run| run.cpu), &seconds)
+        },
     ])
 }
 
 impl Run {
     fn told(&self, count: u64) -> String {
         format!(
-            "{} from the start, {} from the first byte, {:.2} s cpu, {} messages, {} peak",
+            "{} from the start, {} from the first byte, {:.2} s cpu, {} messages",
             rate(count, self.total),
             rate(count, self.flowing),
             self.cpu.as_secs_f64(),
             self.messages,
-            mb(self.peak),
         )
     }
 }
