@@ -37,8 +37,8 @@ fn detach(pid_file: &Path) -> anyhow::Result<()> {
 }
 
 fn change_user(user: Option<&str>, group: Option<&str>) -> anyhow::Result<()> {
-    let user = user.map(|name| find_user(name)).transpose()?;
-    let group = group.map(|name| find_group(name)).transpose()?;
+    let user = user.map(find_user).transpose()?;
+    let group = group.map(find_group).transpose()?;
     if let Some(gid) = group.or(user.as_ref().map(|user| user.gid)) {
         if let Some(user) = &user {
             let name = std::ffi::CString::new(user.name.as_str()).context("user name")?;

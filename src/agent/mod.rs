@@ -291,7 +291,8 @@ impl Agent {
 
 async fn flush_all(flushers: &[Arc<Flusher>]) {
     let mut each = JoinSet::new();
-    for flusher in flushers.iter().cloned() {
+    for flusher in flushers {
+        let flusher = flusher.clone();
         each.spawn(async move {
             flusher.force();
             flush::flushed(&flusher, PATIENCE).await;
@@ -302,7 +303,8 @@ async fn flush_all(flushers: &[Arc<Flusher>]) {
 
 async fn settle_all(flushers: &[Arc<Flusher>]) {
     let mut each = JoinSet::new();
-    for flusher in flushers.iter().cloned() {
+    for flusher in flushers {
+        let flusher = flusher.clone();
         each.spawn(async move { flusher.settle(PATIENCE).await });
     }
     each.join_all().await;

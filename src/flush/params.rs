@@ -355,7 +355,7 @@ fn limits(params: &Params) -> Limits {
     Limits {
         chunk_bytes,
         chunk_records,
-        full_bytes: part(chunk_bytes).min(FULL_CHUNK).max(1),
+        full_bytes: part(chunk_bytes).clamp(1, FULL_CHUNK),
         full_records: part(chunk_records).max(1),
         total_bytes: bytes(total),
         overflow: match params.overflow_action {

@@ -297,7 +297,7 @@ mod tests {
             "{message}"
         );
         assert!(
-            message.contains("forward, file, stdout, null, copy, relabel"),
+            message.contains("(known: forward, file, stdout, null"),
             "{message}"
         );
         assert!(refusal("elasticsearch").contains("not supported yet"));
