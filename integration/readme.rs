@@ -1,9 +1,11 @@
 //! README tells the truth: every block in it is run, every file it names is there, its tables are the code's.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Result, bail, ensure};
+use serde::de::{DeserializeOwned, Error, Visitor};
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -187,5 +189,77 @@ fn every_configuration_in_conf_loads() -> Result<()> {
             dry_run_clean(path)?;
         }
     }
+    Ok(())
+}
+
+/// The parameters that a `Params` knows: what serde asks a section for.
+fn fields<T: DeserializeOwned>() -> BTreeSet<String> {
+    struct Ask(&'static [&'static str]);
+    struct Section<'a>(&'a mut Ask);
+    impl<'de> serde::Deserializer<'de> for Section<'_> {
+        type Error = serde::de::value::Error;
+        fn deserialize_any<V: Visitor<'de>>(
+            self,
+            _: V,
+        ) -> std::result::Result<V::Value, Self::Error> {
+            Err(Error::custom("only structs"))
+        }
+        fn deserialize_struct<V: Visitor<'de>>(
+            self,
+            _: &'static str,
+            fields: &'static [&'static str],
+            _: V,
+        ) -> std::result::Result<V::Value, Self::Error> {
+            self.0.0 = fields;
+            Err(Error::custom("the fields are known now"))
+        }
+        serde::forward_to_deserialize_any! {
+            bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit unit_struct
+            newtype_struct seq tuple tuple_struct map enum identifier ignored_any
+        }
+    }
+    let mut ask = Ask(&[]);
+    assert!(T::deserialize(Section(&mut ask)).is_err());
+    ask.0.iter().map(|name| (*name).to_owned()).collect()
+}
+
+/// The names in back quotes of the paragraph that begins with this plugin's name.
+fn listed(plugin: &str) -> Result<BTreeSet<String>> {
+    let text = std::fs::read_to_string(root().join("README.md"))?;
+    let paragraphs = text
+        .split("\n\n")
+        .filter(|paragraph| paragraph.starts_with(&format!("**{plugin}**:")));
+    let paragraph = paragraphs.last().unwrap_or_default();
+    let before_sections = paragraph
+        .split("and the sections")
+        .next()
+        .unwrap_or_default();
+    Ok(before_sections
+        .split('`')
+        .skip(1)
+        .step_by(2)
+        .map(str::to_owned)
+        .collect())
+}
+
+#[test]
+fn the_lists_of_parameters_are_the_codes() -> Result<()> {
+    assert_eq!(
+        listed("in_tail")?,
+        fields::<affluent::input::tail::Params>()
+    );
+    assert_eq!(
+        listed("out_forward")?,
+        fields::<affluent::output::forward::Params>()
+    );
+    assert_eq!(
+        listed("buffer")?,
+        fields::<affluent::flush::params::Params>()
+    );
+    #[cfg(feature = "aws")]
+    assert_eq!(
+        listed("drain")?,
+        fields::<affluent::drain::params::Params>()
+    );
     Ok(())
 }
