@@ -1,7 +1,7 @@
 //! Whether the worlds that tests run in answer as AWS does, whether what the SDK sends and what users copy is what AWS accepts: judged
 //! by AWS's own clients and service models (the scripts in conformance/), in a Python environment that is made on first use.
 
-mod judge;
+pub mod judge;
 mod venv;
 
 use std::fs;

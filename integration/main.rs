@@ -6,6 +6,8 @@ mod conformance;
 mod delivery;
 #[cfg(feature = "aws")]
 mod drain;
+#[cfg(feature = "aws")]
+mod drain_moto;
 mod failover;
 mod readme;
 mod scene;

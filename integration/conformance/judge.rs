@@ -6,6 +6,8 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
 use super::venv::venv;
@@ -133,6 +135,24 @@ impl Moto {
         writeln!(stdin, "send {form} {instance} {group} {hook} {token}")
             .expect("run_moto.py reads commands");
         assert_eq!(answer(&mut self.answers)["sent"], form);
+    }
+
+    /// Every object in the bucket with its bytes, and how many messages the queue holds.
+    pub fn objects(&mut self) -> (Vec<(String, Vec<u8>)>, u64) {
+        let stdin = self.child.stdin.as_mut().expect("stdin is piped");
+        writeln!(stdin, "objects").expect("run_moto.py reads commands");
+        let told = answer(&mut self.answers);
+        let decode = |body: &Value| {
+            STANDARD
+                .decode(body.as_str().expect("text"))
+                .expect("base64")
+        };
+        let objects = told["objects"].as_object().expect("an object");
+        let objects = objects
+            .iter()
+            .map(|(key, body)| (key.clone(), decode(body)))
+            .collect();
+        (objects, told["messages"].as_u64().expect("a number"))
     }
 }
 

@@ -6,6 +6,7 @@ Prints one JSON line: endpoint, region, bucket, queue_url, topic_arn, rule. Then
 
     send FORM INSTANCE GROUP HOOK TOKEN   (names percent-encoded) a hook's message for the instance, as FORM: direct (into the queue), sns (through the topic),
                                           eventbridge (through the rule), test (the test notification, into the queue)
+    objects                               {key: body in base64} of everything in the bucket, and how many messages the queue holds
 
 What moto 5.2.5 cannot show, or shows otherwise than AWS (measured); none of it may be concluded from a run against moto:
 
@@ -20,6 +21,7 @@ What moto 5.2.5 cannot show, or shows otherwise than AWS (measured); none of it 
 * Instance metadata over HTTP hands out one fixed token for ever, reads without any token, and has no target-lifecycle-state (500).
 """
 
+import base64
 import json
 import logging
 import sys
@@ -44,10 +46,14 @@ def main():
     world = build(sqs, sns, s3, events)
     answer({"endpoint": endpoint, "region": REGION, **world})
     for line in sys.stdin:
-        word, form, *names = line.split()
-        if word != "send":
+        word, *names = line.split()
+        if word == "send":
+            form, *names = names
+            answer({"sent": send(form, world, sqs, sns, events, *map(unquote, names))})
+        elif word == "objects":
+            answer(objects(world, s3, sqs))
+        else:
             raise SystemExit(f"unknown command {word}")
-        answer({"sent": send(form, world, sqs, sns, events, *map(unquote, names))})
     server.stop()
 
 
@@ -66,6 +72,16 @@ def build(sqs, sns, s3, events):
     events.put_rule(Name="terminations", EventPattern=json.dumps(pattern))
     events.put_targets(Rule="terminations", Targets=[{"Id": "queue", "Arn": arn}])
     return {"bucket": BUCKET, "queue_url": queue, "topic_arn": topic, "rule": "terminations"}
+
+
+def objects(world, s3, sqs):
+    """What the bucket holds now, and the number of messages in the queue, hidden ones included."""
+    keys = [item["Key"] for item in s3.list_objects_v2(Bucket=BUCKET).get("Contents", [])]
+    bodies = {key: s3.get_object(Bucket=BUCKET, Key=key)["Body"].read() for key in keys}
+    names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
+    counts = sqs.get_queue_attributes(QueueUrl=world["queue_url"], AttributeNames=names)["Attributes"]
+    return {"objects": {key: base64.b64encode(body).decode() for key, body in bodies.items()},
+            "messages": sum(int(counts[name]) for name in names)}
 
 
 def send(form, world, sqs, sns, events, instance="", group="", hook="", token=""):
