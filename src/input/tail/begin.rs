@@ -161,7 +161,9 @@ impl Source {
     /// Searches generations that came and went since the positions were written, or since the last look.
     fn search_unseen(&self, track: &mut Track) {
         if !self.memory.starting {
-            track.search_since_look(self.clock.last_sweep);
+            // What is older than the pos_file of the start was finished, however shortly before the last look it was born.
+            let known = self.memory.modified.unwrap_or(SystemTime::UNIX_EPOCH);
+            track.search_since_look(self.clock.last_sweep, known);
         } else if let Some(modified) = self.memory.modified {
             track.search_since(modified, true);
         }

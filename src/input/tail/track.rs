@@ -169,9 +169,10 @@ impl Track {
         }
     }
 
-    /// Looks for generations born after a look at this time of our clock.
-    pub fn search_since_look(&mut self, look: SystemTime) {
-        self.search_since(look.checked_sub(CLOCK_SLACK).unwrap_or(look), false);
+    /// Looks for generations born after a look at this time of our clock, and after `known`: everything older is known.
+    pub fn search_since_look(&mut self, look: SystemTime, known: SystemTime) {
+        let floor = look.checked_sub(CLOCK_SLACK).unwrap_or(look);
+        self.search_since(floor.max(known), false);
     }
 
     /// Compares the open files and the path with what was known, opens what is new. An error is about the path and leaves
@@ -244,7 +245,7 @@ impl Track {
                 "detected rotation of {}; waiting {wait} seconds",
                 self.path.display()
             );
-            self.search_since_look(seen);
+            self.search_since_look(seen, SystemTime::UNIX_EPOCH);
         }
     }
 
