@@ -198,6 +198,23 @@ async fn a_reload_keeps_every_line_and_a_bad_file_keeps_the_old_agent() -> Resul
 }
 
 #[tokio::test]
+async fn a_reload_that_cannot_start_goes_back_to_the_old_configuration() -> Result<()> {
+    let scene = Scene::new().await?;
+    let mut log = scene.writer()?;
+    let other = scene.source().replace("app.pos", "other.pos");
+    let _owner = scene.agent(&(other.clone() + &scene.forward(""))).await?;
+    let agent = scene.agent(&scene.immediate()).await?;
+    agent.rewrite_config(&(other + &scene.forward("")))?;
+    agent.signal(Signal::SIGHUP)?;
+    agent
+        .wait_for_line("cannot start with the new configuration", DEADLINE)
+        .await?;
+    log.lines(100)?;
+    scene.primary.wait_for_lines(100, DEADLINE).await?;
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_second_stop_signal_aborts_a_stop_that_waits() -> Result<()> {
     let scene = Scene::new().await?;
     let mut log = scene.writer()?;

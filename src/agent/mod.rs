@@ -28,6 +28,8 @@ pub use ledger::Ledger;
 const PATIENCE: Duration = Duration::from_secs(5);
 /// A stop ends within this, whatever servers do: well below systemd's 90 seconds.
 const STOP_DEADLINE: Duration = Duration::from_secs(60);
+/// A start waits so long for sources that look for their files.
+const START_DEADLINE: Duration = Duration::from_secs(30);
 /// Threads look at their stop at least this often; one that does not end has hung on a file system.
 const JOIN_DEADLINE: Duration = Duration::from_secs(10);
 
@@ -51,10 +53,12 @@ pub struct Agent {
 }
 
 impl Agent {
-    /// Starts everything in the plan: flush workers and heartbeats first, then the sources.
-    pub fn start(plan: Plan) -> anyhow::Result<Agent> {
+    /// Starts everything in the plan: flush workers and heartbeats first, then the sources. Complete when every source has its
+    /// pos_file and has looked for its files; one that cannot begin fails the start.
+    pub async fn start(plan: Plan) -> anyhow::Result<Agent> {
         let (death, deaths) = mpsc::unbounded_channel();
         let (readers, reading) = watch::channel(plan.inputs.len());
+        let (starters, mut starting) = watch::channel(plan.inputs.len());
         let mut agent = Agent {
             inputs: Vec::new(),
             flushers: plan.flushers,
@@ -70,7 +74,17 @@ impl Agent {
             agent.start_output(&flusher, &death);
         }
         for input in plan.inputs {
-            agent.start_input(input, readers.clone(), death.clone())?;
+            agent.start_input(input, readers.clone(), starters.clone(), death.clone())?;
+        }
+        tokio::select! {
+            biased;
+            name = agent.deaths.recv() => {
+                agent.close().await;
+                anyhow::bail!("{} cannot start", name.unwrap_or_default());
+            }
+            started = tokio::time::timeout(START_DEADLINE, starting.wait_for(|left| *left == 0)) => if started.is_err() {
+                warn!("a source is still looking for its files");
+            },
         }
         Ok(agent)
     }
@@ -105,6 +119,7 @@ impl Agent {
         &mut self,
         input: configure::PlannedInput,
         readers: watch::Sender<usize>,
+        starters: watch::Sender<usize>,
         death: mpsc::UnboundedSender<String>,
     ) -> anyhow::Result<()> {
         let progress = Arc::new(Progress::default());
@@ -118,6 +133,7 @@ impl Agent {
             hasten: Arc::new(move || buffers.iter().for_each(|buffer| buffer.enqueue_all())),
             stop: self.inputs_stop.clone(),
             progress: progress.clone(),
+            started: Arc::new(move || starters.send_modify(|left| *left = left.saturating_sub(1))),
             finished: Arc::new(move || readers.send_modify(|left| *left = left.saturating_sub(1))),
         };
         let guard = Death {
@@ -155,6 +171,11 @@ impl Agent {
             // Every holder of a sender ended in order: nobody is left who could die.
             None => std::future::pending().await,
         }
+    }
+
+    /// Everything staged goes to the queue and pending back-offs end.
+    pub fn force(&self) {
+        self.flushers.iter().for_each(|flusher| flusher.force());
     }
 
     /// A forced flush of all outputs. The future belongs to the caller: the agent goes on meanwhile.

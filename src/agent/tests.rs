@@ -14,6 +14,7 @@ enum Script {
     EmitAndWait,
     Fail,
     Panic,
+    StartAndFail,
 }
 
 struct Source {
@@ -46,9 +47,17 @@ impl Input for Source {
     fn run(self: Box<Self>, around: Surroundings) -> anyhow::Result<()> {
         match self.script {
             Script::Fail => anyhow::bail!("the disk is gone"),
+            Script::StartAndFail => {
+                (around.started)();
+                while !self.book.notes().contains(&"the test goes on") {
+                    thread::yield_now();
+                }
+                anyhow::bail!("the disk is gone")
+            }
             Script::Panic => panic!("a scripted panic"),
             Script::EmitAndWait => {}
         }
+        (around.started)();
         let mut batch = Entries::default();
         let mut record = batch.begin(EventTime::now());
         record.str("message", b"hi");
@@ -160,7 +169,7 @@ fn plan(script: Script, takes: bool, mode: FlushMode) -> (Plan, Arc<Book>) {
 #[tokio::test]
 async fn a_stop_flushes_before_positions_are_written() {
     let (plan, book) = plan(Script::EmitAndWait, true, FlushMode::Lazy);
-    let ledger = Agent::start(plan).expect("starts").stop().await;
+    let ledger = Agent::start(plan).await.expect("starts").stop().await;
     assert_eq!(book.notes(), ["safe", "positions written"]);
     assert_eq!(
         (ledger.lines_read, ledger.delivered, ledger.kept),
@@ -171,25 +180,33 @@ async fn a_stop_flushes_before_positions_are_written() {
 #[tokio::test]
 async fn a_stop_keeps_what_no_server_takes_behind_the_position() {
     let (plan, book) = plan(Script::EmitAndWait, false, FlushMode::Lazy);
-    let ledger = Agent::start(plan).expect("starts").stop().await;
+    let ledger = Agent::start(plan).await.expect("starts").stop().await;
     assert!(!book.notes().contains(&"safe"));
     assert_eq!((ledger.delivered, ledger.kept), (0, 1));
     assert!(ledger.owes());
 }
 
 #[tokio::test]
-async fn a_source_that_fails_or_panics_is_a_death() {
+async fn a_source_that_fails_or_panics_at_its_start_fails_the_start() {
     for script in [Script::Fail, Script::Panic] {
         let (plan, _) = plan(script, true, FlushMode::Lazy);
-        let mut agent = Agent::start(plan).expect("starts");
-        assert_eq!(agent.died().await, "tail.0");
+        let error = Agent::start(plan).await.err().expect("does not start");
+        assert!(error.to_string().contains("tail.0"), "{error}");
     }
+}
+
+#[tokio::test]
+async fn a_source_that_dies_later_is_a_death() {
+    let (plan, book) = plan(Script::StartAndFail, true, FlushMode::Lazy);
+    let mut agent = Agent::start(plan).await.expect("starts");
+    book.note("the test goes on");
+    assert_eq!(agent.died().await, "tail.0");
 }
 
 #[tokio::test]
 async fn a_drain_takes_what_no_server_takes_and_counts_it() {
     let (plan, book) = plan(Script::EmitAndWait, false, FlushMode::Immediate);
-    let mut agent = Agent::start(plan).expect("starts");
+    let mut agent = Agent::start(plan).await.expect("starts");
     agent.hurry();
     agent.read_to_end();
     agent.inputs_finished().await;

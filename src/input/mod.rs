@@ -51,6 +51,8 @@ pub struct Surroundings {
     pub stop: Stop,
     /// What to tell.
     pub progress: Arc<Progress>,
+    /// To be called once, when the input has what it needs (its pos_file) and has looked for its files: the start is complete.
+    pub started: Arc<dyn Fn() + Send + Sync>,
     /// To be called once, when nothing more will be emitted. The input goes on writing positions until `Phase::Close`.
     pub finished: Arc<dyn Fn() + Send + Sync>,
 }

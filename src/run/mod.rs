@@ -1,5 +1,7 @@
-//! One run of the agent: configuration → agent → wait → stop, reload or drain → exit code.
+//! One run of the agent: configuration → agent → wait → stop, reload or drain → exit code. Here is what comes before the agent
+//! runs; the waiting is in [`serve`].
 
+mod serve;
 #[cfg_attr(not(feature = "aws"), path = "absent.rs")]
 mod termination;
 
@@ -8,9 +10,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
 
-use anyhow::{Context, anyhow};
+use anyhow::Context;
 use tokio::runtime::{Builder, Runtime};
-use tracing::{Level, error, info, warn};
+use tracing::{Level, info, warn};
 
 use crate::agent::configure::{Settings, configure};
 use crate::agent::{Agent, Plan};
@@ -23,9 +25,6 @@ use crate::flush::params::default_root_dir;
 use crate::logger::{self, Format, Logger};
 use crate::output::{self, LogStream, OutputContext};
 use crate::process;
-use crate::signal::{Ask, Signals};
-
-use termination::{After, Ring, Termination};
 
 /// The runtime's threads: sockets, timers and deadlines need no more; the reading is done by the sources' own threads.
 const RUNTIME_WORKERS: usize = 2;
@@ -41,6 +40,16 @@ struct Ready {
 
 /// Runs as the command line says, until the process should end.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    if let Err(error) = std::fs::metadata(&args.config) {
+        eprintln!(
+            "affluent: cannot read configuration file {}: {error}",
+            args.config.display()
+        );
+        eprintln!(
+            "usage: affluent -c FILE [--dry-run] [-d PIDFILE] [-o LOG] [-v|-q]; affluent --help tells more"
+        );
+        return Ok(ExitCode::from(2));
+    }
     let ready = match read(args) {
         Ok(ready) => ready,
         Err(errors) => {
@@ -50,16 +59,19 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         }
     };
     if let Some(Command::Drain { dry_run, reason }) = &args.command {
-        return runtime()?.block_on(drain_by_hand(args, ready, *dry_run, reason));
+        let rehearse = *dry_run || args.dry_run;
+        return runtime()?.block_on(drain_by_hand(args, ready, rehearse, reason));
     }
-    process::prepare(args)?;
+    if !args.dry_run {
+        process::prepare(args)?;
+    }
     let logger = start_log(args, &ready)?;
     announce(args, logger, &ready);
     if args.dry_run {
         info!("finished dry run mode");
         return Ok(ExitCode::SUCCESS);
     }
-    runtime()?.block_on(serve(args, logger, ready))
+    runtime()?.block_on(serve::serve(args, logger, ready))
 }
 
 fn runtime() -> anyhow::Result<Runtime> {
@@ -94,7 +106,11 @@ fn read(args: &Args) -> Result<Ready, ConfigErrors> {
         strict: args.strict_config_value,
         ..LoadOptions::default()
     };
-    let config = config::load(&args.config, &options)?;
+    wire(args, config::load(&args.config, &options)?)
+}
+
+/// Wires a configuration that was read.
+fn wire(args: &Args, config: Config) -> Result<Ready, ConfigErrors> {
     let mut errors = ConfigErrors::new();
     let system = errors.collect(config.system()).unwrap_or_default();
     let root_dir = system
@@ -178,110 +194,6 @@ fn announce(args: &Args, logger: &'static Logger, ready: &Ready) {
     }
 }
 
-async fn serve(args: &Args, logger: &'static Logger, ready: Ready) -> anyhow::Result<ExitCode> {
-    let mut signals = Signals::new().context("cannot take over signals")?;
-    let mut agent = Agent::start(ready.plan)?;
-    let mut termination = ready.drain.map(Termination::watch).transpose()?;
-    info!(
-        worker = 0,
-        pid = std::process::id(),
-        version = env!("CARGO_PKG_VERSION"),
-        "affluent worker is now running"
-    );
-    loop {
-        tokio::select! {
-            ask = signals.next() => match ask {
-                Ask::Stop => return stop(agent, &mut signals).await,
-                Ask::Abort => return Ok(aborted()),
-                Ask::Reload => agent = reload(args, logger, agent, &mut termination).await?,
-                Ask::Flush => {
-                    logger.reopen();
-                    tokio::spawn(agent.flush());
-                }
-            },
-            ring = rings(&mut termination) => if let Some(termination) = &mut termination {
-                match termination.drain(&agent, ring, &mut signals).await {
-                    After::Wait => info!("drained: waiting for the end of the instance"),
-                    After::StartAgain => agent = start_again(args, logger, agent).await?,
-                    After::Exit => return stop(agent, &mut signals).await,
-                    After::Abort => return Ok(aborted()),
-                }
-            },
-            name = agent.died() => {
-                return Err(anyhow!("{name} died unasked: ending, so that the supervisor starts again; nothing is lost"));
-            }
-        }
-    }
-}
-
-async fn rings(termination: &mut Option<Termination>) -> Ring {
-    match termination {
-        Some(termination) => termination.rings().await,
-        None => std::future::pending().await,
-    }
-}
-
-/// Ends in order; a second signal ends at once. What is not delivered by then stays behind the positions.
-async fn stop(agent: Agent, signals: &mut Signals) -> anyhow::Result<ExitCode> {
-    info!("stopping: sources stop reading, outputs flush");
-    tokio::select! {
-        ledger = agent.stop() => {
-            info!(
-                lines_read = ledger.lines_read, delivered = ledger.delivered, kept = ledger.kept,
-                "stopped; what is kept is read again at the next start"
-            );
-            Ok(ExitCode::SUCCESS)
-        }
-        () = signals.insisted() => Ok(aborted()),
-    }
-}
-
-fn aborted() -> ExitCode {
-    warn!("aborted: what was not acknowledged is read again at the next start");
-    ExitCode::from(1)
-}
-
-/// Reads the configuration again. A bad one leaves the old agent running; a good one takes over after the old agent stopped, from its
-/// positions.
-async fn reload(
-    args: &Args,
-    logger: &'static Logger,
-    old: Agent,
-    termination: &mut Option<Termination>,
-) -> anyhow::Result<Agent> {
-    info!("reloading the configuration");
-    match read(args) {
-        Err(errors) => {
-            errors.iter().for_each(|error| error!("{}", error.line()));
-            error!("cannot reload the configuration, the old configuration goes on");
-            Ok(old)
-        }
-        Ok(ready) => {
-            announce(args, logger, &ready);
-            old.stop().await;
-            let agent = Agent::start(ready.plan)?;
-            // Dropped first: the new one listens on the same socket.
-            drop(termination.take());
-            *termination = ready.drain.map(Termination::watch).transpose()?;
-            info!("the new configuration is running");
-            Ok(agent)
-        }
-    }
-}
-
-/// The instance lives on after a drain (warm pool, termination called off, rehearsal): its files are read again from their positions.
-async fn start_again(
-    args: &Args,
-    logger: &'static Logger,
-    drained: Agent,
-) -> anyhow::Result<Agent> {
-    info!("the instance lives on: starting again");
-    drained.stop().await;
-    let ready = read(args).map_err(|errors| anyhow!("cannot start again: {errors}"))?;
-    announce(args, logger, &ready);
-    Agent::start(ready.plan)
-}
-
 /// `affluent drain`: asks the agent that runs with this configuration, or is that agent where none runs.
 async fn drain_by_hand(
     args: &Args,
@@ -316,7 +228,7 @@ async fn drain_by_hand(
         args.level().unwrap_or(Level::WARN),
         Format::default(),
     )?;
-    let mut agent = Agent::start(ready.plan)?;
+    let mut agent = Agent::start(ready.plan).await?;
     termination::drain_here(&mut agent, plan, rehearse)
         .await
         .map(code)

@@ -142,6 +142,7 @@ impl Source {
     /// Runs until the phase `Close`.
     pub fn run(mut self) -> anyhow::Result<()> {
         self.begin_run()?;
+        (self.surroundings.started)();
         loop {
             let wait = match self.step()? {
                 Step::More => Duration::ZERO,

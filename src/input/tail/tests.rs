@@ -147,6 +147,7 @@ impl Running {
         let surroundings = Surroundings {
             collector: sink.clone(),
             hasten: Arc::new(|| {}),
+            started: Arc::new(|| {}),
             stop: stop.clone(),
             progress: progress.clone(),
             finished: Arc::new(move || {
@@ -333,6 +334,7 @@ fn reading_ahead_of_what_is_safe_is_bounded() {
     let surroundings = Surroundings {
         collector: sink.clone(),
         hasten: Arc::new(|| {}),
+        started: Arc::new(|| {}),
         stop: stop.clone(),
         progress,
         finished: Arc::new(|| ()),
@@ -449,6 +451,7 @@ fn a_pos_file_has_one_owner() {
     let surroundings = Surroundings {
         collector: Arc::new(Sink::default()),
         hasten: Arc::new(|| {}),
+        started: Arc::new(|| {}),
         stop: Stop::new(),
         progress: Arc::default(),
         finished: Arc::new(|| ()),
