@@ -299,8 +299,8 @@ impl Batch<'_> {
     }
 
     fn unmatched(&mut self, text: &[u8]) {
-        self.skipped += 1;
         if !self.reader.emit_unmatched_lines {
+            self.skipped += 1;
             return;
         }
         let mut record = self.entries.begin(self.now);
