@@ -1,6 +1,7 @@
 //! The termination of an instance: the real agent, real forward servers, the EC2 world. What AWS is only assumed to do stands in
 //! `support::ec2::ASSUMED`, and the test that leans on it says so in its name.
 
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
@@ -323,6 +324,10 @@ async fn affluent_drain(
         .dir()
         .map(|dir| dir.join("affluent.conf"))
         .unwrap_or_default();
+    drained(&config, play, flags).await
+}
+
+async fn drained(config: &Path, play: &Termination, flags: &[&str]) -> Result<(bool, String)> {
     let mut command = Command::new(binary()?);
     command
         .arg("-c")
@@ -404,6 +409,28 @@ async fn a_drain_by_hand_without_a_running_agent_drains_itself() -> Result<()> {
         100
     );
     Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_that_cannot_have_its_pos_file_is_no_success() -> Result<()> {
+    let mut play = Termination::new().await?;
+    let sourced = play.scene.immediate();
+    let agent = play
+        .agent(&(sourced.clone() + &play.drain("none", "")))
+        .await?;
+    play.log.lines(10)?;
+    play.scene.primary.wait_for_lines(10, DEADLINE).await?;
+    // Another configuration with the same pos_file: its socket is another one, so it is an agent of its own.
+    let other = play.scene.dir().join("other.conf");
+    let drain = play.drain("none", "").replace("drain.json", "other.json");
+    std::fs::write(&other, sourced + &drain)?;
+    let (well, said) = drained(&other, &play, &[]).await?;
+    assert!(!well, "{said}");
+    assert!(
+        said.contains("not safe: source tail.0 died, its files may be unread"),
+        "{said}"
+    );
+    play.end(agent).await
 }
 
 #[tokio::test(flavor = "multi_thread")]

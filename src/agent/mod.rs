@@ -7,7 +7,7 @@ pub mod configure;
 mod ledger;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -39,13 +39,22 @@ struct RunningInput {
     progress: Arc<Progress>,
 }
 
+/// What the sources have said about their end.
+#[derive(Debug, Default)]
+struct Reading {
+    /// Sources that may still emit.
+    left: usize,
+    /// Sources whose thread ended before they had finished.
+    dead: Vec<String>,
+}
+
 /// A running configuration.
 pub struct Agent {
     inputs: Vec<RunningInput>,
     flushers: Vec<Arc<Flusher>>,
     routers: Vec<Arc<Router>>,
     tasks: JoinSet<()>,
-    reading: watch::Receiver<usize>,
+    reading: watch::Receiver<Reading>,
     deaths: mpsc::UnboundedReceiver<String>,
     inputs_stop: Stop,
     outputs_stop: Stop,
@@ -57,7 +66,10 @@ impl Agent {
     /// pos_file and has looked for its files; one that cannot begin fails the start.
     pub async fn start(plan: Plan) -> anyhow::Result<Agent> {
         let (death, deaths) = mpsc::unbounded_channel();
-        let (readers, reading) = watch::channel(plan.inputs.len());
+        let (readers, reading) = watch::channel(Reading {
+            left: plan.inputs.len(),
+            ..Reading::default()
+        });
         let (starters, mut starting) = watch::channel(plan.inputs.len());
         let mut agent = Agent {
             inputs: Vec::new(),
@@ -118,11 +130,16 @@ impl Agent {
     fn start_input(
         &mut self,
         input: configure::PlannedInput,
-        readers: watch::Sender<usize>,
+        readers: watch::Sender<Reading>,
         starters: watch::Sender<usize>,
         death: mpsc::UnboundedSender<String>,
     ) -> anyhow::Result<()> {
         let progress = Arc::new(Progress::default());
+        let last = Arc::new(LastWord {
+            name: input.id.clone(),
+            said: AtomicBool::new(false),
+            readers,
+        });
         let buffers: Vec<_> = self
             .flushers
             .iter()
@@ -134,7 +151,10 @@ impl Agent {
             stop: self.inputs_stop.clone(),
             progress: progress.clone(),
             started: Arc::new(move || starters.send_modify(|left| *left = left.saturating_sub(1))),
-            finished: Arc::new(move || readers.send_modify(|left| *left = left.saturating_sub(1))),
+            finished: Arc::new({
+                let last = last.clone();
+                move || last.finished()
+            }),
         };
         let guard = Death {
             name: input.id.clone(),
@@ -142,6 +162,8 @@ impl Agent {
             stop: self.inputs_stop.clone(),
         };
         let run = move || {
+            // Dropped by a panic too.
+            let _missing = MissingLastWord(last);
             if let Err(error) = input.input.run(surroundings) {
                 error!(
                     plugin_id = guard.name,
@@ -253,10 +275,19 @@ impl Agent {
         self.inputs_stop.advance(Phase::AtEnd);
     }
 
-    /// Completes when no source will emit any more.
+    /// Completes when no source will emit any more: each has finished or is dead ([`Agent::dead_sources`]).
     pub async fn inputs_finished(&self) {
-        // The senders live in the source threads: a closed channel means that all have ended.
-        let _ = self.reading.clone().wait_for(|left| *left == 0).await;
+        // The senders live in the source threads, and each has had its last word before its sender goes.
+        let _ = self
+            .reading
+            .clone()
+            .wait_for(|reading| reading.left == 0)
+            .await;
+    }
+
+    /// Sources whose thread ended before they had finished: their files may be unread.
+    pub fn dead_sources(&self) -> Vec<String> {
+        self.reading.borrow().dead.clone()
     }
 
     /// Completes when all buffers are empty.
@@ -329,6 +360,37 @@ async fn settle_all(flushers: &[Arc<Flusher>]) {
         each.spawn(async move { flusher.settle(PATIENCE).await });
     }
     each.join_all().await;
+}
+
+/// What a source says once about its end, whoever says it first: itself, or the end of its thread.
+struct LastWord {
+    name: String,
+    said: AtomicBool,
+    readers: watch::Sender<Reading>,
+}
+
+impl LastWord {
+    fn finished(&self) {
+        self.say(|reading| reading.left -= 1);
+    }
+
+    fn say(&self, change: impl FnOnce(&mut Reading)) {
+        if !self.said.swap(true, Ordering::AcqRel) {
+            self.readers.send_modify(change);
+        }
+    }
+}
+
+/// Says it for a thread that ends without a word.
+struct MissingLastWord(Arc<LastWord>);
+
+impl Drop for MissingLastWord {
+    fn drop(&mut self) {
+        self.0.say(|reading| {
+            reading.left -= 1;
+            reading.dead.push(self.0.name.clone());
+        });
+    }
 }
 
 /// Reports the end of a thread or task that nobody asked to end, a panic included.

@@ -204,6 +204,33 @@ async fn a_source_that_dies_later_is_a_death() {
 }
 
 #[tokio::test]
+async fn a_dead_source_ends_the_wait_for_the_others_and_is_named() {
+    let (mut plan, book) = plan(Script::EmitAndWait, true, FlushMode::Immediate);
+    let collector = plan.inputs[0].collector.clone();
+    let (script, of_dead) = (Script::StartAndFail, book.clone());
+    let input = Box::new(Source {
+        script,
+        book: of_dead,
+    });
+    plan.inputs.push(PlannedInput {
+        id: "tail.1".into(),
+        input,
+        collector,
+    });
+    let mut agent = Agent::start(plan).await.expect("starts");
+    book.note("the test goes on");
+    agent.read_to_end();
+    agent.inputs_finished().await;
+    assert_eq!(agent.dead_sources(), ["tail.1"]);
+    agent.close().await;
+    assert_eq!(
+        agent.dead_sources(),
+        ["tail.1"],
+        "who finished did not die at its end"
+    );
+}
+
+#[tokio::test]
 async fn a_drain_takes_what_no_server_takes_and_counts_it() {
     let (plan, book) = plan(Script::EmitAndWait, false, FlushMode::Immediate);
     let mut agent = Agent::start(plan).await.expect("starts");

@@ -98,4 +98,10 @@ impl Drainable for Agent {
             behind_bytes: sum.behind_bytes,
         }
     }
+
+    fn not_safe(&self) -> Vec<String> {
+        let dead = self.dead_sources().into_iter();
+        dead.map(|source| format!("source {source} died, its files may be unread"))
+            .collect()
+    }
 }

@@ -43,7 +43,7 @@ pub struct Residue {
 impl Residue {
     /// Whether everything is safe.
     pub fn is_empty(&self) -> bool {
-        self.chunks == 0 && self.bytes == 0 && self.behind_bytes == 0
+        self.places.is_empty()
     }
 
     fn of<A: Drainable>(agent: &A) -> Residue {
@@ -66,6 +66,7 @@ impl Residue {
                 .places
                 .push(format!("{behind_bytes} bytes of tailed files are unread"));
         }
+        residue.places.extend(agent.not_safe());
         residue
     }
 }
@@ -115,7 +116,7 @@ pub(super) async fn make_safe<A: Drainable>(drain: &Drain<'_, A>) -> (Residue, S
             tracing::info!(
                 stage = "flush",
                 elapsed = drain.elapsed(),
-                "flush: inputs have read to the end of their files"
+                "flush: no input reads any more"
             );
         }
         agent.emptied().await;

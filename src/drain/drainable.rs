@@ -64,7 +64,7 @@ pub trait Drainable: Sync {
     /// Inputs read to the end of their files, then finish.
     fn read_to_end(&self);
 
-    /// Completes when every input has finished. May be asked before [`Drainable::read_to_end`].
+    /// Completes when every input has finished or is dead. May be asked before [`Drainable::read_to_end`].
     fn inputs_finished(&self) -> impl Future<Output = ()> + Send;
 
     /// What is not delivered, by output.
@@ -85,4 +85,7 @@ pub trait Drainable: Sync {
 
     /// The count of every line.
     fn ledger(&self) -> Ledger;
+
+    /// What is not safe and neither stands in a buffer nor counts as unread bytes: one line each, for the operator.
+    fn not_safe(&self) -> Vec<String>;
 }

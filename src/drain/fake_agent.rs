@@ -26,6 +26,7 @@ struct State {
     alive: bool,
     ledger: Ledger,
     moved: u64,
+    not_safe: Vec<String>,
 }
 
 /// An agent with one output.
@@ -83,6 +84,11 @@ impl FakeAgent {
             }
         }
         agent
+    }
+
+    /// The agent has more to say about what is not safe.
+    pub fn says(&self, place: &str) {
+        lock(&self.state).not_safe.push(place.to_owned());
     }
 
     /// Batches that are safe.
@@ -185,6 +191,10 @@ impl Drainable for FakeAgent {
             behind_bytes: state.unread.iter().map(|chunk| chunk.len() as u64).sum(),
             ..state.ledger.clone()
         }
+    }
+
+    fn not_safe(&self) -> Vec<String> {
+        lock(&self.state).not_safe.clone()
     }
 }
 

@@ -226,6 +226,21 @@ async fn when_s3_refuses_the_lines_stay_and_the_operator_reads_where() {
 }
 
 #[tokio::test]
+async fn a_source_that_died_is_not_safe_and_the_rule_decides() {
+    let mut scene = Scene::new(dying()).await;
+    scene.plan.params.on_undelivered = OnUndelivered::Abandon;
+    let agent = FakeAgent::new(1, 0, true);
+    agent.says("source tail.0 died, its files may be unread");
+    let report = scene.drain(&agent, Notice::new(Cause::Doorbell)).await;
+    assert_eq!(report.release, Release::Completed("ABANDON".to_owned()));
+    assert!(!report.residue.is_empty());
+    assert_eq!(
+        report.residue.places,
+        ["source tail.0 died, its files may be unread"]
+    );
+}
+
+#[tokio::test]
 async fn commands_files_and_zabbix_come_in_their_order() {
     let mut scene = Scene::new(dying()).await;
     std::fs::write(scene.path("a.log"), "whole file\n").expect("written");
