@@ -16,10 +16,17 @@ use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tracing::info;
 
 /// An ask is one short line; nobody may keep the agent waiting for it.
 const ASK_BYTES: u64 = 4096;
 const ASK_TIME: Duration = Duration::from_secs(2);
+/// An asker who takes no line for so long is not told any more.
+const TELL_TIME: Duration = Duration::from_secs(1);
+/// Lines that wait for a slow asker; of what comes meanwhile it sees nothing.
+const LINES: usize = 16;
 
 /// Somebody asked for a drain.
 #[derive(Debug)]
@@ -32,9 +39,57 @@ pub struct Request {
 }
 
 impl Request {
-    /// Tells the asker one line. An asker who has gone is no reason to stop.
-    pub async fn tell(&mut self, line: &str) {
-        let _ = self.stream.write_all(format!("{line}\n").as_bytes()).await;
+    /// Answers whoever cannot be served now.
+    pub async fn refuse(mut self, why: &str) {
+        // Whoever does not even read a refusal need not know.
+        let _ = self.tell(&format!("{why}\nfailed")).await;
+    }
+
+    /// From now on the asker is told by a task of its own: what is being done never waits for a terminal that is stopped.
+    pub fn follow(mut self) -> Asker {
+        let (lines, mut told) = mpsc::channel::<String>(LINES);
+        let telling = tokio::spawn(async move {
+            while let Some(line) = told.recv().await {
+                if let Err(error) = self.tell(&line).await {
+                    info!(%error, "whoever asked for the drain reads no more, the drain goes on");
+                    return;
+                }
+            }
+        });
+        Asker { lines, telling }
+    }
+
+    async fn tell(&mut self, line: &str) -> io::Result<()> {
+        let line = format!("{line}\n");
+        let told = self.stream.write_all(line.as_bytes());
+        tokio::time::timeout(TELL_TIME, told).await?
+    }
+}
+
+/// An asker who is told how it goes, as far as it reads.
+#[derive(Debug)]
+pub struct Asker {
+    lines: mpsc::Sender<String>,
+    telling: JoinHandle<()>,
+}
+
+impl Asker {
+    /// Tells it a line of progress, at once or not at all.
+    pub fn show(&self, line: String) {
+        // Full or gone: progress is not worth a wait.
+        let _ = self.lines.try_send(line);
+    }
+
+    /// Tells it the last lines. Takes a moment at most where nobody reads.
+    pub async fn end(self, lines: impl IntoIterator<Item = String>) {
+        for line in lines {
+            if self.lines.send(line).await.is_err() {
+                break;
+            }
+        }
+        drop(self.lines);
+        // It ends with the last line or with the first that is not taken in time.
+        let _ = self.telling.await;
     }
 }
 
@@ -161,10 +216,12 @@ mod tests {
         let path = dir.path().join("drain.sock");
         let control = Control::listen(&path).expect("listens");
         let agent = tokio::spawn(async move {
-            let mut request = control.next().await;
+            let request = control.next().await;
             assert!(request.rehearse);
-            request.tell(&format!("because {}", request.reason)).await;
-            request.tell("done").await;
+            let reason = request.reason.clone();
+            let asker = request.follow();
+            asker.show(format!("because {reason}"));
+            asker.end(["done".to_owned()]).await;
         });
         let mut shown = Vec::new();
         let ended = ask(&path, true, "a test", |line| shown.push(line.to_owned()))
@@ -176,6 +233,22 @@ mod tests {
         );
         agent.await.expect("ends");
         assert!(!path.exists());
+    }
+
+    #[tokio::test]
+    async fn an_asker_who_never_reads_holds_up_nothing() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("drain.sock");
+        let control = Control::listen(&path).expect("listens");
+        let mut silent = UnixStream::connect(&path).await.expect("connects");
+        silent.write_all(b"drain x\n").await.expect("asks");
+        let asker = control.next().await.follow();
+        for _ in 0..1000 {
+            asker.show("a line of progress ".repeat(1000));
+            tokio::task::yield_now().await;
+        }
+        asker.end((0..1000).map(|_| "a place ".repeat(1000))).await;
+        drop(silent);
     }
 
     #[tokio::test]

@@ -141,7 +141,7 @@ impl Termination {
     async fn by_hand(
         &self,
         agent: &Agent,
-        mut request: Request,
+        request: Request,
         stopping: impl Future<Output = Instant>,
     ) -> DrainReport {
         info!(
@@ -150,26 +150,16 @@ impl Termination {
             "drain asked for by hand"
         );
         let plan = rehearsed(&self.plan, request.rehearse);
-        let (tell, mut lines) = mpsc::unbounded_channel();
-        let show = move |view: &View| drop(tell.send(line(view)));
-        let drained = drain::by_hand(agent, &plan, &self.aws, stopping, show);
-        tokio::pin!(drained);
-        let report = loop {
-            tokio::select! {
-                report = &mut drained => break report,
-                Some(line) = lines.recv() => request.tell(&line).await,
-            }
+        let asker = request.follow();
+        let show = |view: &View| asker.show(line(view));
+        let report = drain::by_hand(agent, &plan, &self.aws, stopping, show).await;
+        let last = if ended_well(&report) {
+            "done"
+        } else {
+            "failed"
         };
-        for line in summary(&report) {
-            request.tell(&line).await;
-        }
-        request
-            .tell(if ended_well(&report) {
-                "done"
-            } else {
-                "failed"
-            })
-            .await;
+        let lines = summary(&report).into_iter();
+        asker.end(lines.chain([last.to_owned()])).await;
         report
     }
 
