@@ -366,6 +366,35 @@ async fn a_drain_by_hand_is_asked_of_the_running_agent_and_shows_its_progress() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_second_drain_by_hand_is_refused_while_one_goes_on() -> Result<()> {
+    let mut play = Termination::new().await?;
+    play.scene.primary.stop().await;
+    play.scene.standby.stop().await;
+    let marker = play.scene.dir().join("go-on");
+    let extra = format!(
+        "  <before>\n    command while ! test -e {}; do sleep 0.05; done\n    timeout 60s\n  </before>",
+        marker.display()
+    );
+    let agent = play
+        .agent(&(play.scene.immediate() + &play.drain("none", &extra)))
+        .await?;
+    let first = affluent_drain(&agent, &play, &[]);
+    let second = async {
+        agent
+            .wait_for_line("before: running a command", DEADLINE)
+            .await?;
+        let answer = affluent_drain(&agent, &play, &[]).await?;
+        std::fs::write(&marker, "")?;
+        Ok(answer)
+    };
+    let (first, second) = tokio::try_join!(first, second)?;
+    assert!(first.0, "{}", first.1);
+    assert!(!second.0, "{}", second.1);
+    assert!(second.1.contains("a drain is going on"), "{}", second.1);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_rehearsal_completes_nothing_and_the_agent_goes_on() -> Result<()> {
     let mut play = Termination::new().await?;
     let done = play.scene.dir().join("before-ran");

@@ -1,5 +1,6 @@
 //! The `<drain>` of a run: who may say that the instance terminates, and what is done then.
 
+use std::convert::Infallible;
 use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -96,10 +97,12 @@ impl Termination {
             }
         };
         let mut tell = Some(tell);
+        let mut refusing = Box::pin(self.refuse());
         let mut drained = Box::pin(self.drained(agent, ring, stopping));
         let report = loop {
             tokio::select! {
                 report = &mut drained => break report,
+                never = &mut refusing => match never {},
                 ask = signals.next() => match ask {
                     Ask::Stop => match tell.take() {
                         // The drain listens until it has ended.
@@ -112,7 +115,7 @@ impl Termination {
                 },
             }
         };
-        drop(drained);
+        drop((drained, refusing));
         let after = match (&tell, report.lives_on) {
             (None, _) => After::Exit,
             (_, true) => After::StartAgain,
@@ -122,6 +125,18 @@ impl Termination {
             self.watch_again();
         }
         after
+    }
+
+    /// Whoever asks for a drain while one goes on is told so at once.
+    async fn refuse(&self) -> Infallible {
+        let Some(control) = &self.control else {
+            return std::future::pending().await;
+        };
+        loop {
+            let request = control.next().await;
+            info!(reason = request.reason, "refused another drain by hand");
+            request.refuse("a drain is going on").await;
+        }
     }
 
     async fn drained(
