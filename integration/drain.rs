@@ -342,7 +342,7 @@ async fn drained(config: &Path, play: &Termination, flags: &[&str]) -> Result<(b
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_drain_by_hand_is_asked_of_the_running_agent_and_shows_its_progress() -> Result<()> {
+async fn a_drain_by_hand_is_asked_of_the_running_agent_which_then_reads_on() -> Result<()> {
     let mut play = Termination::new().await?;
     let config =
         play.scene.source() + &play.scene.forward("  flush_interval 1h") + &play.drain("none", "");
@@ -362,7 +362,13 @@ async fn a_drain_by_hand_is_asked_of_the_running_agent_and_shows_its_progress() 
         play.happened(|what| matches!(what, Happening::Completed { .. })),
         0
     );
-    Ok(())
+    agent
+        .wait_for_line("the instance lives on", DEADLINE)
+        .await?;
+    play.log.lines(100)?;
+    let (well, said) = affluent_drain(&agent, &play, &[]).await?;
+    assert!(well, "{said}\n{}", agent.log_text());
+    play.scene.primary.wait_for_lines(200, DEADLINE).await
 }
 
 #[tokio::test(flavor = "multi_thread")]

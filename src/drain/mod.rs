@@ -72,7 +72,7 @@ pub struct DrainReport {
     pub ledger: Ledger,
     /// How long it took.
     pub took: Duration,
-    /// The instance lives on (warm pool, called off): the agent should start its inputs again.
+    /// The instance lives on (warm pool, called off, drained by hand for no end that anybody knows of): the agent should start its inputs again.
     pub lives_on: bool,
 }
 
@@ -186,8 +186,7 @@ async fn stages<A: Drainable>(drain: &Drain<'_, A>) -> DrainReport {
     if !matches!(release, Release::Failed(_)) {
         drain.reach(Stage::Done);
     }
-    let lives_on = drain.situation.borrow().warm_pool
-        || matches!(release, Release::CalledOff | Release::DryRun);
+    let lives_on = lives_on(drain, &release);
     DrainReport {
         release,
         residue,
@@ -200,6 +199,20 @@ async fn stages<A: Drainable>(drain: &Drain<'_, A>) -> DrainReport {
         lives_on,
         ledger: drain.agent.ledger(),
         took: drain.start.elapsed(),
+    }
+}
+
+/// Whether the agent is needed after the drain: it would be deaf for ever.
+fn lives_on<A: Drainable>(drain: &Drain<'_, A>, release: &Release) -> bool {
+    let now = drain.situation.borrow();
+    match release {
+        _ if now.warm_pool => true,
+        Release::CalledOff | Release::DryRun => true,
+        // Somebody wanted a drain, and nobody has said that the instance ends.
+        Release::Nothing(_) | Release::Retained | Release::Failed(_) => {
+            drain.notice.cause == Cause::ByHand && now.witness.is_none()
+        }
+        Release::Completed(_) | Release::AlreadyReleased => false,
     }
 }
 

@@ -325,7 +325,7 @@ async fn a_stale_token_does_not_keep_us_from_completing() {
 }
 
 #[tokio::test]
-async fn by_hand_on_a_healthy_instance_drains_and_completes_nothing() {
+async fn by_hand_on_a_healthy_instance_drains_completes_nothing_and_lives_on() {
     let world = World {
         target: Some("InService".to_owned()),
         active: false,
@@ -353,6 +353,7 @@ async fn by_hand_on_a_healthy_instance_drains_and_completes_nothing() {
         report.release
     );
     assert_eq!(agent.safe(), 3);
+    assert!(report.lives_on, "nobody has said that it ends");
     assert_eq!(stages.last(), Some(&Stage::Done));
     assert!(
         scene.aws.when("CompleteLifecycleAction").is_none() && scene.aws.when("refused").is_none()
