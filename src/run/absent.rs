@@ -32,7 +32,7 @@ impl Termination {
     }
 
     /// Never completes.
-    pub async fn rings(&mut self) -> Ring {
+    pub async fn rings(&mut self) -> anyhow::Result<Ring> {
         std::future::pending().await
     }
 

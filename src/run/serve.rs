@@ -63,7 +63,7 @@ pub async fn serve(args: &Args, logger: &'static Logger, ready: Ready) -> anyhow
                     continue;
                 }
             },
-            ring = rings(&mut run.termination) => run.drain(agent, ring).await?,
+            ring = rings(&mut run.termination) => run.drain(agent, ring?).await?,
             name = agent.died() => {
                 return Err(anyhow!("{name} died unasked: ending, so that the supervisor starts again; nothing is lost"));
             }
@@ -84,7 +84,7 @@ fn flush(agent: &Agent, flushes: &mut JoinSet<()>) {
     }
 }
 
-async fn rings(termination: &mut Option<Termination>) -> Ring {
+async fn rings(termination: &mut Option<Termination>) -> anyhow::Result<Ring> {
     match termination {
         Some(termination) => termination.rings().await,
         None => std::future::pending().await,

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use anyhow::anyhow;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
@@ -73,8 +74,8 @@ impl Termination {
         })
     }
 
-    /// The next reason to drain.
-    pub async fn rings(&mut self) -> Ring {
+    /// The next reason to drain. An error where nobody watches any more: the end of the instance would not be noticed.
+    pub async fn rings(&mut self) -> anyhow::Result<Ring> {
         let by_hand = async {
             match &self.control {
                 Some(control) => control.next().await,
@@ -82,8 +83,13 @@ impl Termination {
             }
         };
         tokio::select! {
-            Some(notice) = self.notices.recv() => Ring::Notice(notice),
-            request = by_hand => Ring::ByHand(request),
+            notice = self.notices.recv() => match notice {
+                Some(notice) => Ok(Ring::Notice(notice)),
+                None => Err(anyhow!(
+                    "the watch for the end of the instance died unasked: ending, so that the supervisor starts again; nothing is lost"
+                )),
+            },
+            request = by_hand => Ok(Ring::ByHand(request)),
         }
     }
 
@@ -204,6 +210,8 @@ async fn watch(plan: Arc<Plan>, aws: Arc<Aws>, tell: mpsc::Sender<Notice>, again
     };
     // The receiver is gone only when the run is over.
     let _ = tell.send(notice).await;
+    // A sender that goes means a death: this task is only ever aborted.
+    std::future::pending().await
 }
 
 /// `affluent drain` where no agent runs: this process is the agent.
@@ -281,4 +289,31 @@ fn ended_well(report: &DrainReport) -> bool {
         error!(release = ?report.release, "the drain ended and the hook is not released");
     }
     released && report.residue.is_empty()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::drain::params::{Params, Source};
+
+    #[tokio::test]
+    async fn a_watch_that_panics_is_an_error_and_not_a_silence() {
+        let params = Params {
+            source: Source::None,
+            ..Params::default()
+        };
+        let (tell, notices) = mpsc::channel(1);
+        let mut termination = Termination {
+            plan: Arc::new(Plan::new(params).expect("a plan")),
+            aws: Arc::new(Aws::new(aws::Settings::default()).expect("a client")),
+            control: None,
+            notices,
+            watcher: tokio::spawn(async move {
+                let _tell = tell;
+                panic!("a scripted panic");
+            }),
+        };
+        let rung = termination.rings().await;
+        assert!(rung.is_err_and(|error| error.to_string().contains("died unasked")));
+    }
 }
