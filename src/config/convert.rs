@@ -14,6 +14,9 @@ pub(crate) struct Read<T> {
     pub(crate) trailing: bool,
 }
 
+/// A hundred years: more is a mistake, and adding it to a clock would not end well.
+pub(crate) const LONGEST_TIME: Duration = Duration::from_secs(100 * 365 * 86400);
+
 /// Why a text is no such value.
 pub(crate) type Converted<T> = Result<T, String>;
 
@@ -118,18 +121,25 @@ pub(crate) fn time(text: &str) -> Converted<Duration> {
         "d" => Some(86400),
         _ => None,
     };
-    let too_long = || "the time is too long".to_owned();
+    let too_long = || "the time is too long (at most 100 years)".to_owned();
     if let (Some(factor), true) = (factor, digits > 0) {
         let number = text[..digits].parse::<u64>().map_err(|_| too_long())?;
         let seconds = number.checked_mul(factor).ok_or_else(too_long)?;
-        return Ok(Duration::from_secs(seconds));
+        return bounded(Duration::from_secs(seconds)).ok_or_else(too_long);
     }
     match float(text) {
-        Ok(read) if !read.trailing && read.value >= 0.0 => {
-            Duration::try_from_secs_f64(read.value).map_err(|_| too_long())
-        }
+        Ok(read) if !read.trailing && read.value >= 0.0 => seconds(read.value).ok_or_else(too_long),
         _ => Err(wrong_time(text)),
     }
+}
+
+/// So many seconds, if that is a time that a clock can reach.
+pub(crate) fn seconds(value: f64) -> Option<Duration> {
+    Duration::try_from_secs_f64(value).ok().and_then(bounded)
+}
+
+fn bounded(time: Duration) -> Option<Duration> {
+    Some(time).filter(|time| *time <= LONGEST_TIME)
 }
 
 /// What is wrong with a time, with what Fluentd would have read and how to write what was probably meant.

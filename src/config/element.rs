@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::de::DeserializeOwned;
 
+use super::error::nearest;
 use super::source::Span;
 use super::{ConfigError, Result, params, secret};
 
@@ -111,6 +112,8 @@ pub struct Element {
     /// The sections around this one, as in messages: `<match a.**> > `.
     within: String,
     head: Option<Span>,
+    /// Of the root: the file that it was read from.
+    file: Option<String>,
     params: Vec<Param>,
     /// Where in `params` each key stands.
     index: HashMap<String, usize>,
@@ -175,11 +178,15 @@ impl Element {
 
     /// `@type`, or the v0.12 spelling `type`; an error at the section's head where both are missing.
     pub fn plugin_type(&self) -> Result<&str> {
-        let missing = || {
-            let message = format!("Missing '@type' parameter on <{}> directive", self.name);
-            self.error(message).into()
-        };
-        self.aliased("@type", "type").ok_or_else(missing)
+        self.aliased("@type", "type")
+            .ok_or_else(|| self.missing_type().into())
+    }
+
+    /// The same; the error lists the `known` types.
+    pub fn plugin_type_of(&self, known: &[&str]) -> Result<&str> {
+        let help = || format!("known types: {}", known.join(", "));
+        self.aliased("@type", "type")
+            .ok_or_else(|| self.missing_type().help(help()).into())
     }
 
     /// `@id` or `id`.
@@ -253,6 +260,15 @@ impl Element {
         }
     }
 
+    /// That the parameter is required. Names the parameter that probably was meant to be it: one that nobody knows.
+    pub fn missing(&self, key: &str) -> ConfigError {
+        let error = self.error(format!("'{key}' parameter is required"));
+        match self.stranger_like(key) {
+            Some(name) => error.help(format!("'{name}' stands here: did you mean '{key}'?")),
+            None => error,
+        }
+    }
+
     /// Says at start, with this section's line, what happens instead of what the configuration asks for.
     pub fn warn(&self, message: impl Into<String>) {
         self.add_warning(self.error(message));
@@ -317,6 +333,24 @@ impl Element {
             Some(arg) if !arg.is_empty() => format!("{}<{} {arg}>", self.within, self.name),
             _ => format!("{}<{}>", self.within, self.name),
         }
+    }
+
+    /// Where the value of `key` stands, or the section's head.
+    pub(crate) fn place(&self, key: &str) -> Option<&Span> {
+        let param = self.param(key);
+        param
+            .and_then(|param| param.value_place.as_ref())
+            .filter(|place| place.start < place.end)
+            .or(self.head.as_ref())
+    }
+
+    /// The file that the root was read from.
+    pub(crate) fn file(&self) -> Option<&str> {
+        self.file.as_deref()
+    }
+
+    pub(crate) fn set_file(&mut self, file: String) {
+        self.file = Some(file);
     }
 
     pub(crate) fn shown_arg(&self) -> Option<&str> {
@@ -430,6 +464,21 @@ impl Element {
 
     pub(crate) fn is_used(&self) -> bool {
         self.marks.used.load(Ordering::Relaxed)
+    }
+
+    fn missing_type(&self) -> ConfigError {
+        let message = format!("Missing '@type' parameter on <{}> directive", self.name);
+        let error = self.error(message);
+        match self.stranger_like("type") {
+            Some(name) => error.help(format!("'{name}' stands here: did you mean '@type'?")),
+            None => error,
+        }
+    }
+
+    /// The unused parameter that is likest to `key`.
+    fn stranger_like(&self, key: &str) -> Option<&str> {
+        let strangers = self.params.iter().filter(|param| !param.is_used());
+        nearest(key, strangers.map(|param| param.key.as_str()))
     }
 
     /// The `@` name, or its v0.12 spelling where the former is missing.

@@ -7,6 +7,7 @@ use std::fmt;
 
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 
+use super::element::Element;
 use super::source::Span;
 
 /// Longer values are cut in messages.
@@ -50,6 +51,18 @@ impl ConfigError {
     pub fn suggest<'a>(self, word: &str, known: impl IntoIterator<Item = &'a str>) -> ConfigError {
         match nearest(word, known) {
             Some(name) => self.help(format!("did you mean '{name}'?")),
+            None => self,
+        }
+    }
+
+    /// Names another place that has a part in the mistake: the value of `key` in `other`, or that section's head.
+    pub fn together_with(self, other: &Element, key: &str) -> ConfigError {
+        match other.place(key) {
+            Some(place) => {
+                let at = format!("{}:{}", place.source.name(), place.line());
+                self.help(format!("the other one is at {at}"))
+                    .near(place.clone(), "the other one")
+            }
             None => self,
         }
     }
@@ -103,9 +116,24 @@ impl ConfigError {
             line += &format!(" ({})", self.0.help.join("; "));
         }
         if let Some(got) = &self.0.got {
-            line += &format!(". Got: {got}");
+            let stop = if line.ends_with('.') { "" } else { "." };
+            line += &format!("{stop} Got: {got}");
         }
         line
+    }
+
+    /// Whether it says what to do.
+    pub(crate) fn has_help(&self) -> bool {
+        !self.0.help.is_empty()
+    }
+
+    /// File and byte, for the order of messages; what has no place comes first.
+    fn position(&self) -> (&str, usize) {
+        match (&self.0.place, &self.0.file) {
+            (Some(place), _) => (place.source.name(), place.start),
+            (None, Some(file)) => (file, 0),
+            (None, None) => ("", 0),
+        }
     }
 
     /// The line and the underlined text, without colours.
@@ -190,7 +218,11 @@ impl fmt::Display for ConfigError {
 
 /// Everything that is wrong in one run.
 #[derive(Clone, Debug, Default)]
-pub struct ConfigErrors(Vec<ConfigError>);
+pub struct ConfigErrors {
+    errors: Vec<ConfigError>,
+    /// What was warned about on the way: it may explain an error.
+    notes: Vec<ConfigError>,
+}
 
 impl ConfigErrors {
     /// Nothing wrong yet.
@@ -200,39 +232,62 @@ impl ConfigErrors {
 
     /// Adds the errors of a failed step and gives the value of one that went well: lets a caller go on and report all.
     pub fn collect<T>(&mut self, step: Result<T, ConfigErrors>) -> Option<T> {
-        step.map_err(|errors| self.0.extend(errors.0)).ok()
+        step.map_err(|errors| {
+            self.errors.extend(errors.errors);
+            self.notes.extend(errors.notes);
+        })
+        .ok()
     }
 
     /// Adds one error.
     pub fn push(&mut self, error: ConfigError) {
-        self.0.push(error);
+        self.errors.push(error);
     }
 
-    /// Each error, in the order of their discovery.
+    /// Adds warnings that are shown behind the errors, if there are errors.
+    pub fn note(&mut self, warnings: impl IntoIterator<Item = ConfigError>) {
+        self.notes.extend(warnings);
+    }
+
+    /// Each error, by file and place.
     pub fn iter(&self) -> impl Iterator<Item = &ConfigError> {
-        self.0.iter()
+        let mut sorted: Vec<_> = self.errors.iter().collect();
+        sorted.sort_by_key(|error| error.position());
+        sorted.into_iter()
     }
 
     /// Whether nothing is wrong.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.errors.is_empty()
     }
 
     /// `Ok` where nothing is wrong.
     pub fn into_result(self) -> Result<(), ConfigErrors> {
-        if self.0.is_empty() { Ok(()) } else { Err(self) }
+        if self.errors.is_empty() {
+            Ok(())
+        } else {
+            Err(self)
+        }
     }
 }
 
 impl From<ConfigError> for ConfigErrors {
     fn from(error: ConfigError) -> ConfigErrors {
-        ConfigErrors(vec![error])
+        ConfigErrors {
+            errors: vec![error],
+            notes: vec![],
+        }
     }
 }
 
 impl fmt::Display for ConfigErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|error| writeln!(f, "{error}"))
+        self.iter().try_for_each(|error| writeln!(f, "{error}"))?;
+        let mut notes: Vec<_> = self.notes.iter().collect();
+        notes.sort_by_key(|note| note.position());
+        notes
+            .iter()
+            .try_for_each(|note| writeln!(f, "warning: {}", note.line()))
     }
 }
 

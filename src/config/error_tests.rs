@@ -20,7 +20,7 @@ fn a_line_that_cannot_be_read_is_shown_and_underlined() {
     shows(
         &rendered("<source>\n  @type tail\n  path \"a\\q\"\n</source>\n"),
         r#"
-text:3: in <source>: unexpected back-slash escape character 'q' (write \\ for a backslash, or use single quotes)
+text:3: in <source>: path: unexpected back-slash escape character 'q' (write \\ for a backslash, or use single quotes)
  --> text:3:10
   |
 3 |   path "a\q"
@@ -44,6 +44,24 @@ text:4: in <match **> > <server>: unmatched end tag: expected '</server>' but go
   |
 2 |   <server>
   |   -------- the section that is open
+",
+    );
+}
+
+#[test]
+fn a_line_behind_a_broken_secret_is_shown_as_its_own() {
+    let text = "<server>\nshared_key \"#{`s3cr3t`}\"\nhost h\npassword \"s3cr3t\n</server>";
+    let shown = rendered(text);
+    assert!(!shown.contains("s3cr3t"), "{shown}");
+    let second = shown.find("text:4").expect("two errors");
+    shows(
+        &shown[second..],
+        "
+text:4: in <server>: the double-quoted string that starts here does not end
+ --> text:4:1
+  |
+4 | xxxxxx
+  | ^^^^^^
 ",
     );
 }

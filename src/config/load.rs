@@ -32,6 +32,7 @@ pub struct LoadOptions {
 pub fn load(path: &Path, options: &LoadOptions) -> Result<Config> {
     let mut reader = Reader::new(options);
     let mut root = Element::root(options.strict);
+    root.set_file(path.to_string_lossy().into_owned());
     reader.file(path, None, &mut root, 0);
     if let Some(inline) = &options.inline {
         let text = inline.replace("\\n", "\n");

@@ -150,9 +150,9 @@ fn errors_of_all_files_are_reported_in_one_run() {
     assert_eq!(
         starts,
         [
-            "main.conf:1",
             "a.conf:2",
             "a.conf:3",
+            "main.conf:1",
             "main.conf:3",
             "main.conf:4"
         ],

@@ -19,12 +19,14 @@ pub mod system;
 mod tree;
 pub mod types;
 
+pub(crate) use convert::seconds;
 pub use element::Element;
 pub use error::{ConfigError, ConfigErrors};
 pub(crate) use json::Json;
 pub use load::{LoadOptions, load, parse_text};
 pub use ruby::World;
 pub use tree::Config;
+pub(crate) use tree::misspelt;
 
 /// The result of every step that reads configuration: all the errors of the step, not the first.
 pub type Result<T, E = ConfigErrors> = std::result::Result<T, E>;

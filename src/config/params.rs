@@ -15,7 +15,6 @@ use serde::de::{
 use serde::forward_to_deserialize_any;
 
 use super::element::{Element, Param, Value};
-use super::error::nearest;
 use super::{ConfigError, ConfigErrors, Result, convert};
 
 /// Reads the parameters of a section into `T`, or says everything that is wrong with them.
@@ -63,14 +62,7 @@ fn missing(element: &Element, key: &str) -> ConfigError {
         Some(Value::Default) => {
             element.error_at(key, format!("'{key}' doesn't have default value"))
         }
-        _ => {
-            let error = element.error(format!("'{key}' parameter is required"));
-            let strangers = element.all_params().iter().filter(|param| !param.is_used());
-            match nearest(key, strangers.map(|param| param.key.as_str())) {
-                Some(name) => error.help(format!("'{name}' stands here: did you mean '{key}'?")),
-                None => error,
-            }
-        }
+        _ => element.missing(key),
     }
 }
 

@@ -198,7 +198,13 @@ impl<'r> Parser<'r> {
         }
         self.check_reserved(element, &key, &key_place)?;
         let value_at = self.cursor.at;
-        let literal = self.value(&key, value_at)?;
+        // Behind a broken secret this may be no name but a part of it.
+        let is_name = !self.cursor.source.hides(key_place.start);
+        let name = |error: ConfigError| if is_name { error.of_key(&key) } else { error };
+        let literal = self.value(&key, value_at).map_err(|fault| match fault {
+            Fault::Line(error) => Fault::Line(name(error)),
+            Fault::Rest(error) => Fault::Rest(name(error)),
+        })?;
         let mut param = Param::new(key, literal.value);
         param.foreign = literal.foreign;
         param.key_place = Some(key_place);

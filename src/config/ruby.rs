@@ -251,8 +251,8 @@ impl Evaluator<'_> {
         match name {
             _ if arguments > 0 => refuse(node, "this embedded Ruby is not supported"),
             "hostname" => Ok(Ruby::Text(self.world.hostname.clone())),
-            // One process: what Fluentd gives under --no-supervisor.
-            "worker_id" => Ok(Ruby::Text(String::new())),
+            // One process: Fluentd's only worker.
+            "worker_id" => Ok(Ruby::Text("0".to_owned())),
             "use_default" => Err(Halt::Default),
             "use_nil" => Err(Halt::Nil),
             _ => refuse(node, format!("'{name}' is not known in embedded Ruby")),

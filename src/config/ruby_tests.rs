@@ -94,7 +94,7 @@ fn the_machine_has_a_name_and_one_worker() {
     gives("hostname", "web-1");
     gives("Socket.gethostname", "web-1");
     gives("Socket.gethostname.upcase", "WEB-1");
-    gives("worker_id", "");
+    gives("worker_id", "0");
 }
 
 #[test]

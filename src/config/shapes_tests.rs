@@ -106,7 +106,7 @@ fn a_template_hole_in_place_of_a_value_is_an_error_that_says_so() {
         .expect_err("holes")
         .to_string();
     assert!(
-        error.starts_with("text:3: in <source>: not a JSON hash"),
+        error.starts_with("text:3: in <source>: path: not a JSON hash"),
         "{error}"
     );
 }

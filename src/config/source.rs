@@ -59,6 +59,24 @@ impl Source {
             .push(range);
     }
 
+    /// Whether this byte is hidden so far.
+    pub(crate) fn hides(&self, at: usize) -> bool {
+        let secrets = self.secrets.lock().unwrap_or_else(PoisonError::into_inner);
+        secrets.iter().any(|range| range.contains(&at))
+    }
+
+    /// The parts of a range that stand on one line each, without the line ends; empty ones left out.
+    fn lines_of(&self, range: Range<usize>) -> Vec<Range<usize>> {
+        let mut start = range.start;
+        let mut lines = Vec::new();
+        for line in self.text[range].split(['\n', '\r']) {
+            lines.push(start..start + line.len());
+            start += line.len() + 1;
+        }
+        lines.retain(|line| !line.is_empty());
+        lines
+    }
+
     /// The text with every secret replaced by `xxxxxx`, and `place` moved to where it is now.
     pub(crate) fn masked(&self, place: Range<usize>) -> (String, Range<usize>) {
         let mut hidden = self
@@ -67,7 +85,11 @@ impl Source {
             .unwrap_or_else(PoisonError::into_inner)
             .clone();
         hidden.extend(secret::lines(&self.text));
-        hidden.retain(|range| !range.is_empty());
+        // Line by line, so that each line of the file stays one.
+        let mut hidden: Vec<_> = hidden
+            .into_iter()
+            .flat_map(|range| self.lines_of(range))
+            .collect();
         hidden.sort_by_key(|range| (range.start, range.end));
         hidden.dedup_by(|next, range| {
             let meets = next.start <= range.end;
@@ -82,13 +104,11 @@ impl Source {
             text.push_str(&self.text[at..range.start]);
             let from = text.len();
             text.push_str(secret::MASK);
-            let breaks = self.text[range.clone()].matches(['\n']).count();
-            text.extend(std::iter::repeat_n('\n', breaks));
             let to = from + secret::MASK.len();
-            start = moved(place.start, start, &range, from, text.len());
+            start = moved(place.start, start, &range, from, to);
             end = match place.end {
                 inside if range.start < inside && inside <= range.end => to,
-                _ => moved(place.end, end, &range, from, text.len()),
+                _ => moved(place.end, end, &range, from, to),
             };
             at = range.end;
         }

@@ -17,15 +17,15 @@ const WITHOUT_EFFECT: [(&str, &str); 21] = [
     ),
     (
         "ignore_repeated_log_interval",
-        "repeated log lines are folded without being told",
+        "every log line is written, repeated ones too",
     ),
     (
         "ignore_same_log_interval",
-        "repeated log lines are folded without being told",
+        "every log line is written, repeated ones too",
     ),
     (
         "emit_error_log_interval",
-        "repeated log lines are folded without being told",
+        "every log line is written, repeated ones too",
     ),
     (
         "log_event_verbose",
@@ -53,10 +53,13 @@ const WITHOUT_EFFECT: [(&str, &str); 21] = [
         "what is counted does not depend on it",
     ),
     ("enable_jit", "there is no Ruby"),
-    ("file_permission", "files are created for their owner only"),
+    (
+        "file_permission",
+        "file modes are fixed: 0600 for position and backup files, 0644 for files of out_file",
+    ),
     (
         "dir_permission",
-        "directories are created for their owner only",
+        "directory modes are fixed: 0755 around position files and files of out_file, 0700 for backups",
     ),
     (
         "config_include_dir",

@@ -74,6 +74,14 @@ fn count_old(element: &Element) -> usize {
     here + element.children().map(count_old).sum::<usize>()
 }
 
+/// What nobody has read below this section and is a known name but for a letter or two.
+pub(crate) fn misspelt(root: &Element) -> Vec<ConfigError> {
+    let mut found = Vec::new();
+    unused_below(root, &mut found);
+    found.retain(ConfigError::has_help);
+    found
+}
+
 fn unused_below(element: &Element, found: &mut Vec<ConfigError>) {
     for child in element.children() {
         if !child.is_used() {

@@ -68,6 +68,14 @@ impl<'de> Deserialize<'de> for Regexp {
     }
 }
 
+/// For numbers where Fluentd's reading of the leading digits would be dangerous, as of ports: `#[serde(deserialize_with)]`.
+pub fn whole_number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i64, D::Error> {
+    from_text(deserializer, |text| {
+        text.parse()
+            .map_err(|_| "not a whole number, or too large".to_owned())
+    })
+}
+
 /// Deserializes by converting the parameter's text.
 fn from_text<'de, D, T, F>(deserializer: D, convert: F) -> Result<T, D::Error>
 where
