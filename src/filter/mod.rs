@@ -50,11 +50,11 @@ const EXPECTED: &[&str] = &[
 
 /// Reads a `<filter>` section.
 pub fn configure(section: &Element) -> Result<Box<dyn Filter>> {
-    let plugin_type = section.plugin_type()?;
+    let known: Vec<&str> = FILTERS.iter().map(|(name, _)| *name).collect();
+    let plugin_type = section.plugin_type_of(&known)?;
     if let Some((_, configure)) = FILTERS.iter().find(|(name, _)| *name == plugin_type) {
         return configure(section);
     }
-    let known: Vec<&str> = FILTERS.iter().map(|(name, _)| *name).collect();
     let known_list = known.join(", ");
     let message = if EXPECTED.contains(&plugin_type) {
         format!("filter plugin '{plugin_type}' is not supported yet (supported: {known_list})")

@@ -87,15 +87,41 @@ type Configure = fn(&Element) -> Result<Configured>;
 /// Every input, by its `@type`.
 const INPUTS: [(&str, Configure); 1] = [("tail", tail::configure)];
 
+/// Inputs that Fluentd users may expect and that are not there yet.
+const EXPECTED: [&str; 18] = [
+    "forward",
+    "http",
+    "syslog",
+    "tcp",
+    "udp",
+    "unix",
+    "exec",
+    "monitor_agent",
+    "sample",
+    "dummy",
+    "debug_agent",
+    "prometheus",
+    "prometheus_monitor",
+    "prometheus_output_monitor",
+    "prometheus_tail_monitor",
+    "systemd",
+    "s3",
+    "windows_eventlog",
+];
+
 /// Reads a `<source>` section.
 pub fn configure(section: &Element) -> Result<Configured> {
-    let plugin_type = section.plugin_type()?;
-    let known = INPUTS.iter().find(|(name, _)| *name == plugin_type);
-    let Some((_, configure)) = known else {
-        let names: Vec<&str> = INPUTS.iter().map(|(name, _)| *name).collect();
-        let message = format!("unknown input plugin '{plugin_type}'");
-        let help = format!("known inputs: {}", names.join(", "));
-        return Err(section.error_at("@type", message).help(help).into());
+    let known: Vec<&str> = INPUTS.iter().map(|(name, _)| *name).collect();
+    let plugin_type = section.plugin_type_of(&known)?;
+    if let Some((_, configure)) = INPUTS.iter().find(|(name, _)| *name == plugin_type) {
+        return configure(section);
+    }
+    let known_list = known.join(", ");
+    let message = if EXPECTED.contains(&plugin_type) {
+        format!("input plugin '{plugin_type}' is not supported yet (supported: {known_list})")
+    } else {
+        format!("unknown input plugin '{plugin_type}' (known: {known_list})")
     };
-    configure(section)
+    let error = section.error_at("@type", message);
+    Err(error.suggest(plugin_type, known).into())
 }

@@ -1,7 +1,8 @@
 //! The parameters of `<source> @type tail` and what is checked about them. Nothing outside the configuration is touched,
-//! except that the place of the pos_file is looked at.
+//! except that the place of the pos_file is looked at and tried.
 
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
 
 use jiff::tz::TimeZone;
 use serde::Deserialize;
@@ -150,16 +151,21 @@ impl Params {
     /// Checks what can be checked before anything starts; warns where we do something else than what is asked for.
     pub fn check(&self, element: &Element) -> Result<()> {
         let mut errors = ConfigErrors::new();
+        for key in ["path", "tag"] {
+            if !element.has(key) {
+                errors.push(element.missing(key));
+            }
+        }
         let mut wrong = |key: &str, message: String| errors.push(element.error_at(key, message));
-        if !element.has("path") {
-            wrong("path", "'path' parameter is required".into());
-        } else if self.path_delimiter.is_empty() || self.targets().pieces.is_empty() {
+        if element.has("path")
+            && (self.path_delimiter.is_empty() || self.targets().pieces.is_empty())
+        {
             wrong(
                 "path",
                 "tail: 'path' parameter is required on tail input".into(),
             );
         }
-        if !element.has("tag") || self.tag.is_empty() {
+        if element.has("tag") && self.tag.is_empty() {
             wrong("tag", "'tag' parameter is required".into());
         }
         if ["/", "*", "%"].contains(&self.path_delimiter.as_str()) {
@@ -196,11 +202,17 @@ impl Params {
             );
         }
         if let Some(pos_file) = &self.pos_file
-            && let Err(reason) = pos_file::check(pos_file)
+            && let Err(reason) = pos_file::check(pos_file).and_then(|()| try_directory(pos_file))
         {
             wrong(
                 "pos_file",
                 format!("cannot use pos_file {}: {reason}", pos_file.display()),
+            );
+        }
+        if self.max_line_size.is_some_and(|size| size.0 == 0) {
+            wrong(
+                "max_line_size",
+                "must be greater than 0: every line would be skipped".into(),
             );
         }
         self.warn_of_differences(element);
@@ -208,15 +220,24 @@ impl Params {
     }
 
     fn check_encoding(&self, wrong: &mut impl FnMut(&str, String)) {
+        let named = [
+            ("encoding", &self.encoding),
+            ("from_encoding", &self.from_encoding),
+        ];
+        for (key, name) in named {
+            if name.as_deref().is_some_and(|name| !is_encoding(name)) {
+                wrong(key, "unknown encoding name".into());
+            }
+        }
         match (&self.from_encoding, &self.encoding) {
             (Some(_), None) => wrong(
                 "from_encoding",
-                "'from_encoding' parameter must be specified with 'encoding' parameter.".into(),
+                "'from_encoding' parameter must be specified with 'encoding' parameter".into(),
             ),
             (Some(from), Some(to)) if !from.eq_ignore_ascii_case(to) => wrong(
                 "from_encoding",
                 format!(
-                    "converting from {from} to {to} is not supported; lines are passed on as they are"
+                    "converting from {from} to {to} is not supported: leave out both parameters to pass lines on as they are"
                 ),
             ),
             _ => {}
@@ -280,6 +301,48 @@ impl Params {
         if self.pos_file.is_none() {
             element.warn("'pos_file PATH' parameter is not set to a 'tail' source. this parameter is highly recommended to save the position to resume tailing.");
         }
+    }
+}
+
+/// Whether Ruby has an encoding of this name, as far as a list for browsers knows: it lacks the names below.
+fn is_encoding(name: &str) -> bool {
+    const RUBYS: [&str; 10] = [
+        "ascii-8bit",
+        "binary",
+        "eucjp-ms",
+        "euc-jp-ms",
+        "utf8-mac",
+        "utf-8-mac",
+        "utf-32",
+        "utf-32be",
+        "utf-32le",
+        "cswindows31j",
+    ];
+    let lower = name.to_ascii_lowercase();
+    let page = lower
+        .strip_prefix("cp")
+        .or_else(|| lower.strip_prefix("ibm"));
+    encoding_rs::Encoding::for_label(name.as_bytes()).is_some()
+        || RUBYS.contains(&lower.as_str())
+        || page.is_some_and(|page| page.len() >= 3 && page.bytes().all(|b| b.is_ascii_digit()))
+}
+
+/// Whether the missing directories of the pos_file can be made at start: the first of them is made and taken away again, since
+/// permissions alone do not tell.
+fn try_directory(pos_file: &Path) -> Result<(), String> {
+    let directories = pos_file.ancestors().skip(1);
+    let missing = directories.take_while(|path| !path.as_os_str().is_empty() && !path.exists());
+    let Some(first) = missing.last() else {
+        return Ok(());
+    };
+    match fs::create_dir(first) {
+        Ok(()) => {
+            // Somebody may have put something there meanwhile: then it stays.
+            let _ = fs::remove_dir(first);
+            Ok(())
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(format!("cannot make {}: {error}", first.display())),
     }
 }
 
