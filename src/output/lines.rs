@@ -1,5 +1,6 @@
 //! Events as text, for outputs that write lines: `<inject>` and then `<format>`.
 
+use crate::config::legacy::{flat_format, flat_inject};
 use crate::config::{Element, Result};
 use crate::event::{EventTime, Tag};
 use crate::format::inject::Inject;
@@ -12,8 +13,9 @@ pub struct Lines {
 }
 
 impl Lines {
-    /// Reads `<inject>` and `<format>` of an output; without a type the format is `default_type`.
+    /// Reads `<inject>` and `<format>` of an output, or their v0.12 parameters; without a type the format is `default_type`.
     pub fn configure(section: &Element, default_type: &str) -> Result<Lines> {
+        let section = &flat_inject(&flat_format(section)?)?;
         let formatter = match section.section("format")? {
             Some(format) if format.has("@type") || format.has("type") => format::configure(format)?,
             Some(format) => format::configure_type(format, default_type, "@type")?,

@@ -215,16 +215,30 @@ const EXPECTED: &[&str] = &[
     "buffer",
 ];
 
+/// Wiring, not destinations; but whoever mistypes them wants to hear of them.
+const WIRING: [&str; 2] = ["copy", "relabel"];
+
+fn known_types() -> Vec<&'static str> {
+    let outputs = OUTPUTS.iter().map(|(name, _)| *name);
+    outputs.chain(WIRING).collect()
+}
+
+/// The `@type` of a `<match>` or `<store>`; an error that lists them where it has none.
+pub fn plugin_type(section: &Element) -> Result<&str> {
+    section.plugin_type_of(&known_types())
+}
+
 /// Reads a `<match>`, `<store>` or `<secondary>` section. Touches nothing outside.
 pub fn configure(section: &Element, context: &OutputContext) -> Result<Configured> {
-    let plugin_type = section.plugin_type()?;
+    let plugin_type = plugin_type(section)?;
     if let Some((_, configure)) = OUTPUTS.iter().find(|(name, _)| *name == plugin_type) {
         return configure(section, context);
     }
-    // copy and relabel are wiring, not destinations, but whoever mistypes them wants to hear of them.
-    let wiring = ["copy", "relabel"];
-    let outputs = OUTPUTS.iter().map(|(name, _)| *name);
-    let known: Vec<&str> = outputs.chain(wiring).collect();
+    if WIRING.contains(&plugin_type) {
+        let message = format!("'{plugin_type}' cannot be used in <{}>", section.name());
+        return Err(section.error_at("@type", message).into());
+    }
+    let known = known_types();
     let known_list = known.join(", ");
     let message = if EXPECTED.contains(&plugin_type) {
         format!("output plugin '{plugin_type}' is not supported yet (supported: {known_list})")

@@ -70,4 +70,25 @@ mod tests {
             ]
         );
     }
+
+    #[tokio::test]
+    async fn the_flat_format_and_inject_parameters_of_old_configurations_count() {
+        let sink = Arc::new(Mutex::new(Vec::new()));
+        let context = OutputContext {
+            log: LogStream::new(sink.clone()),
+        };
+        let params = [
+            ("format", "json"),
+            ("include_tag_key", "true"),
+            ("tag_key", "from"),
+        ];
+        let output = configure(&section("match", &params, vec![]), &context).expect("valid");
+        output
+            .output
+            .write(&chunk("app.x", &[(0, "one")]))
+            .await
+            .expect("printed");
+        let text = String::from_utf8(sink.lock().expect("unpoisoned").clone()).expect("UTF-8");
+        assert_eq!(text, "{\"message\":\"one\",\"from\":\"app.x\"}\n");
+    }
 }

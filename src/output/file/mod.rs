@@ -149,7 +149,7 @@ pub fn configure(section: &Element, _context: &OutputContext) -> Result<Configur
 }
 
 fn names(section: &Element, params: &Params) -> Result<Names> {
-    let required = || section.error("'path' parameter is required");
+    let required = || section.missing("path");
     let path = params
         .path
         .clone()

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::Forward;
-use crate::config::types::{Secret, Size, Time};
+use crate::config::types::{Secret, Size, Time, whole_number};
 use crate::config::{ConfigErrors, Element, Result};
 
 const DEFAULT_PORT: i64 = 24224;
@@ -139,6 +139,7 @@ pub struct ServerParams {
     /// What log lines call it; unset: `host:port`.
     pub name: Option<String>,
     /// TCP port, and UDP port of heartbeats.
+    #[serde(deserialize_with = "whole_number")]
     pub port: i64,
     /// Its own key instead of that of `<security>`.
     pub shared_key: Option<Secret>,
@@ -181,6 +182,7 @@ pub struct SecurityParams {
 pub fn configure(section: &Element) -> Result<Forward> {
     let mut errors = ConfigErrors::new();
     refuse_unsupported(section, &mut errors);
+    check_chunk_keys(section, &mut errors);
     let params = errors.collect(section.params::<Params>());
     if let Some(params) = &params {
         check(section, params, &mut errors);
@@ -228,6 +230,24 @@ fn refuse_unsupported(section: &Element, errors: &mut ConfigErrors) {
     for discovery in section.sections("service_discovery") {
         let message = "<service_discovery> is not supported: list the servers in <server> sections";
         errors.push(discovery.error(message));
+    }
+}
+
+/// A message to a forward server has one tag.
+fn check_chunk_keys(section: &Element, errors: &mut ConfigErrors) {
+    let Some(buffer) = section.sections("buffer").next() else {
+        return;
+    };
+    let keys = buffer.arg().unwrap_or("tag").trim_matches(['[', ']']);
+    let mut keys = keys.split(',').map(|key| key.trim().trim_matches('"'));
+    if !keys.any(|key| key == "tag") {
+        let message = "buffer chunk key must include 'tag' for forward output";
+        errors.push(match section.has("time_slice_format") {
+            true => section
+                .error_at("time_slice_format", message)
+                .help("time_slice_format asks for chunks by time alone: leave it out"),
+            false => buffer.error(message),
+        });
     }
 }
 
@@ -305,10 +325,10 @@ fn security(section: &Element) -> Result<Option<SecurityParams>> {
     let params: SecurityParams = security.params()?;
     let mut errors = ConfigErrors::new();
     if params.self_hostname.is_none() {
-        errors.push(security.error("'self_hostname' parameter is required"));
+        errors.push(security.missing("self_hostname"));
     }
     match &params.shared_key {
-        None => errors.push(security.error("'shared_key' parameter is required")),
+        None => errors.push(security.missing("shared_key")),
         Some(key) if key.0.is_empty() => {
             errors.push(security.error_at("shared_key", "'shared_key' must not be empty"));
         }
@@ -321,16 +341,16 @@ fn security(section: &Element) -> Result<Option<SecurityParams>> {
 fn configure_server(server: &Element) -> Result<(ServerParams, Element)> {
     let params: ServerParams = server.params()?;
     let mut errors = ConfigErrors::new();
-    if params.host.as_ref().is_none_or(String::is_empty) {
-        errors.push(server.error_at("host", "'host' parameter is required"));
+    match params.host.as_deref() {
+        None => errors.push(server.missing("host")),
+        Some("") => errors.push(server.error_at("host", "'host' must not be empty")),
+        Some(_) => {}
     }
     if !(1..=65535).contains(&params.port) {
-        let message = format!("a port is between 1 and 65535. Got: {}", params.port);
-        errors.push(server.error_at("port", message));
+        errors.push(server.error_at("port", "a port is between 1 and 65535"));
     }
     if u32::try_from(params.weight).is_err() {
-        let message = format!("a weight is 0 or more. Got: {}", params.weight);
-        errors.push(server.error_at("weight", message));
+        errors.push(server.error_at("weight", "a weight is 0 or more"));
     }
     errors.into_result()?;
     Ok((params, server.clone()))

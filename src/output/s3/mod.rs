@@ -100,13 +100,16 @@ pub fn configure(element: &Element) -> config::Result<Arc<S3>> {
     let mut params: Params = element.params()?;
     let mut errors = config::ConfigErrors::new();
     if params.s3_bucket.is_empty() {
-        errors.push(element.error("'s3_bucket' parameter is required"));
+        errors.push(element.missing("s3_bucket"));
     }
     if params.aws_key_id.is_some() != params.aws_sec_key.is_some() {
         errors.push(element.error_at(
             "aws_key_id",
             "aws_key_id and aws_sec_key must be given together",
         ));
+    }
+    if let Err(message) = check_path(&params.path) {
+        errors.push(element.error_at("path", message));
     }
     for name in [
         "assume_role_credentials",
@@ -140,6 +143,31 @@ pub fn configure(element: &Element) -> config::Result<Arc<S3>> {
     errors.into_result()?;
     let output = S3::new(params).map_err(|error| element.error(format!("{error:#}")))?;
     Ok(Arc::new(output))
+}
+
+/// What in a path would stay as it stands, although it looks as if it were to be expanded.
+fn check_path(path: &str) -> std::result::Result<(), String> {
+    let placeholders = path.split("${").skip(1);
+    for name in placeholders.map(|rest| rest.split('}').next().unwrap_or_default()) {
+        if !["tag", "instance_id", "hostname"].contains(&name) {
+            return Err(format!(
+                "unknown placeholder '${{{name}}}' (known: ${{tag}}, ${{instance_id}}, ${{hostname}})"
+            ));
+        }
+    }
+    let letters = path
+        .split('%')
+        .skip(1)
+        .filter_map(|rest| rest.chars().next());
+    match letters
+        .filter(char::is_ascii_alphabetic)
+        .find(|letter| !"YmdHMSj".contains(*letter))
+    {
+        Some(letter) => Err(format!(
+            "unknown conversion '%{letter}' (known: %Y, %m, %d, %H, %M, %S, %j)"
+        )),
+        None => Ok(()),
+    }
 }
 
 /// The output.
