@@ -9,16 +9,20 @@ use std::sync::Arc;
 
 use crate::buffer::Buffer;
 use crate::config::legacy::flat_buffer;
-use crate::config::{ConfigErrors, Element, Result};
+use crate::config::{self, ConfigError, ConfigErrors, Element, Result};
 use crate::event::Collector;
 use crate::filter;
 use crate::flush::params::{ModeName, Owner};
 use crate::flush::{Flusher, params};
 use crate::input::{self, Input};
 use crate::output::{self, Output, OutputContext};
+use crate::route::circle::circles;
 use crate::route::copy::Copy;
 use crate::route::relabel::Relabel;
 use crate::route::{Action, Pattern, Router, Rule};
+
+/// What `@log_level` may be.
+const LEVELS: [&str; 6] = ["trace", "debug", "info", "warn", "error", "fatal"];
 
 /// A source and where its events go.
 pub struct PlannedInput {
@@ -67,7 +71,7 @@ pub fn configure(root: &Element, settings: &Settings) -> Result<Plan> {
             wiring.source(source);
         }
     }
-    wiring.finish(&sections)
+    wiring.finish(&sections, root)
 }
 
 /// `<worker>` sections stand for their contents, behind everything else: one process is worker 0 and all others.
@@ -98,6 +102,8 @@ struct Wiring<'a> {
     labels: HashMap<String, Relabel>,
     ids: HashMap<String, Element>,
     counts: HashMap<&'static str, usize>,
+    /// Where each relabel stands and leads, and its section.
+    relabels: Vec<((String, String), Element)>,
     pos_files: HashMap<PathBuf, Element>,
     smallest_total: usize,
     plan: Plan,
@@ -111,6 +117,7 @@ impl<'a> Wiring<'a> {
             labels: HashMap::new(),
             ids: HashMap::new(),
             counts: HashMap::new(),
+            relabels: Vec::new(),
             pos_files: HashMap::new(),
             smallest_total: usize::MAX,
             plan: Plan {
@@ -132,13 +139,16 @@ impl<'a> Wiring<'a> {
                     .errors
                     .push(section.error("Cannot use <label @ROOT>: it is the name of the root")),
                 Some(name) => {
-                    if self
-                        .labels
-                        .insert(name.to_owned(), Relabel::default())
-                        .is_some()
-                    {
-                        self.errors
-                            .push(section.error(format!("Section <label {name}> appears twice")));
+                    let label = Relabel::default();
+                    if self.labels.insert(name.to_owned(), label).is_some() {
+                        let same = |other: &&Element| {
+                            other.name() == "label" && other.arg() == section.arg()
+                        };
+                        let error = section.error(format!("Section <label {name}> appears twice"));
+                        self.errors.push(match sections.iter().find(same) {
+                            Some(first) => error.together_with(first, ""),
+                            None => error,
+                        });
                     }
                 }
             }
@@ -176,7 +186,7 @@ impl<'a> Wiring<'a> {
                 "filter" => self
                     .attempt(filter::configure(section))
                     .map(|filter| Action::Filter(filter.into())),
-                "match" => self.collector(section).map(Action::Match),
+                "match" => self.collector(section, name).map(Action::Match),
                 _ => continue,
             };
             let pattern = Pattern::new(section.arg().unwrap_or("**"))
@@ -192,23 +202,25 @@ impl<'a> Wiring<'a> {
         self.plan.routers.push(router);
     }
 
-    /// The collector of a `<match>` or `<store>`.
-    fn collector(&mut self, section: &Element) -> Option<Arc<dyn Collector>> {
-        let plugin_type = section.plugin_type().map(str::to_owned);
+    /// The collector of a `<match>` or `<store>` in a label.
+    fn collector(&mut self, section: &Element, within: &str) -> Option<Arc<dyn Collector>> {
+        let plugin_type = output::plugin_type(section).map(str::to_owned);
         match self.attempt(plugin_type)?.as_str() {
-            "copy" => self.copy(section),
+            "copy" => self.copy(section, within),
             "relabel" => {
                 let label = section
                     .get("@label")
-                    .ok_or_else(|| section.error("'@label' parameter is required").into());
+                    .ok_or_else(|| section.missing("@label").into());
                 let label = self.attempt(label.map(str::to_owned))?;
+                let way = (within.to_owned(), label.clone());
+                self.relabels.push((way, section.clone()));
                 self.label_named(&label, section)
             }
             _ => self.output(section),
         }
     }
 
-    fn copy(&mut self, section: &Element) -> Option<Arc<dyn Collector>> {
+    fn copy(&mut self, section: &Element, within: &str) -> Option<Arc<dyn Collector>> {
         for key in ["copy_mode", "deep_copy"] {
             if section.get(key).is_some() {
                 section.warn_at(key, format!("'{key}' has no effect: a batch is never changed after it was emitted, so copies share it"));
@@ -226,7 +238,7 @@ impl<'a> Wiring<'a> {
         }
         let stores: Vec<_> = sections
             .iter()
-            .filter_map(|store| self.collector(store))
+            .filter_map(|store| self.collector(store, within))
             .collect();
         Some(Arc::new(Copy::new(stores)))
     }
@@ -244,23 +256,30 @@ impl<'a> Wiring<'a> {
     }
 
     fn output(&mut self, section: &Element) -> Option<Arc<dyn Collector>> {
-        let section = &self.attempt(flat_buffer(section, "tag"))?;
+        let slices = section.plugin_type().is_ok_and(|name| name == "file");
+        let section = &self.attempt(flat_buffer(section, default_chunk_key(section)))?;
         let context = self.settings.outputs.clone();
         let configured = output::configure(section, &context);
         let secondary = self.secondary(section, &context);
-        let configured = self.attempt(configured)?;
+        let configured = self.attempt(configured);
+        let id = configured
+            .as_ref()
+            .map(|known| self.id(section, known.plugin_type));
+        let unbuffered = configured.as_ref().is_some_and(|known| known.unbuffered);
         let owner = Owner {
             section,
-            default_mode: if configured.unbuffered {
+            default_mode: if unbuffered {
                 ModeName::Immediate
             } else {
                 ModeName::Interval
             },
+            slices,
             has_secondary: secondary.is_some(),
             root_dir: &self.settings.root_dir,
         };
-        let settings = self.attempt(params::configure(owner))?;
-        let id = self.id(section, configured.plugin_type);
+        // With an error above it is still read for its own errors.
+        let settings = self.attempt(params::configure(owner));
+        let (configured, id, settings) = (configured?, id?, settings?);
         self.smallest_total = self.smallest_total.min(settings.limits.total_bytes);
         let buffer = Buffer::new(id.clone(), settings.limits);
         let flusher = Flusher::new(
@@ -305,27 +324,27 @@ impl<'a> Wiring<'a> {
     }
 
     fn source(&mut self, section: &Element) {
-        let Some(configured) = self.attempt(input::configure(section)) else {
+        let configured = self.attempt(input::configure(section));
+        let label = section.get("@label").unwrap_or("@ROOT").to_owned();
+        let collector = self.label_named(&label, section);
+        let Some(configured) = configured else {
             return;
         };
         if let Some(path) = configured.input.pos_file()
-            && self
-                .pos_files
-                .insert(path.to_owned(), section.clone())
-                .is_some()
+            && let Some(first) = self.pos_files.insert(path.to_owned(), section.clone())
         {
             let message = format!(
                 "Other 'in_{}' plugin already use same pos_file path: plugin = {}",
                 configured.plugin_type,
                 path.display()
             );
-            self.errors.push(section.error_at("pos_file", message));
+            let error = section.error_at("pos_file", message);
+            self.errors.push(error.together_with(&first, "pos_file"));
         }
-        let label = section.get("@label").unwrap_or("@ROOT").to_owned();
-        let Some(collector) = self.label_named(&label, section) else {
+        let id = self.id(section, configured.plugin_type);
+        let Some(collector) = collector else {
             return;
         };
-        let id = self.id(section, configured.plugin_type);
         self.plan.inputs.push(PlannedInput {
             id,
             input: configured.input,
@@ -343,17 +362,18 @@ impl<'a> Wiring<'a> {
                 format!("{plugin_type}.{}", *count - 1)
             }
         };
-        if self.ids.insert(id.clone(), section.clone()).is_some() {
+        if let Some(first) = self.ids.insert(id.clone(), section.clone()) {
             let message =
-                format!("Duplicated plugin id `{id}`. Check whole configuration and fix it.");
-            self.errors.push(section.error_at("@id", message));
+                format!("Duplicated plugin id `{id}`. Check whole configuration and fix it");
+            let error = section.error_at("@id", message);
+            self.errors.push(error.together_with(&first, "@id"));
         }
         if let Some(level) = section.log_level() {
             if crate::logger::level(level).is_none() {
-                let error = section.error_at("@log_level", format!("unknown log level '{level}'"));
-                self.errors.push(
-                    error.suggest(level, ["trace", "debug", "info", "warn", "error", "fatal"]),
-                );
+                let message = format!("unknown log level '{level}'");
+                let error = section.error_at("@log_level", message);
+                self.errors
+                    .push(error.help(format!("known levels: {}", LEVELS.join(", "))));
             }
             self.plan.log_levels.insert(id.clone(), level.to_owned());
         }
@@ -364,7 +384,27 @@ impl<'a> Wiring<'a> {
         self.errors.collect(step)
     }
 
-    fn finish(mut self, sections: &[Element]) -> Result<Plan> {
+    /// An event that is relabelled in a circle would go round for ever.
+    fn refuse_circles(&mut self) {
+        let ways: Vec<_> = self.relabels.iter().map(|(way, _)| way.clone()).collect();
+        for circle in circles(&ways) {
+            let (first, others) = (circle[0], &circle[1..]);
+            let labels: Vec<_> = circle.iter().map(|at| ways[*at].0.as_str()).collect();
+            let message = format!(
+                "labels lead back to themselves, events would go round for ever: {} -> {}",
+                labels.join(" -> "),
+                labels[0]
+            );
+            let error = self.relabels[first].1.error_at("@label", message);
+            let error = others.iter().fold(error, |error, at| {
+                error.together_with(&self.relabels[*at].1, "@label")
+            });
+            self.errors.push(error);
+        }
+    }
+
+    fn finish(mut self, sections: &[Element], root: &Element) -> Result<Plan> {
+        self.refuse_circles();
         if self.errors.is_empty() && (self.plan.flushers.is_empty() || self.plan.inputs.is_empty())
         {
             let (sources, matches) = (count(sections, "source"), count(sections, "match"));
@@ -373,8 +413,20 @@ impl<'a> Wiring<'a> {
             {
                 let message =
                     format!("nothing to do: {sources} <source> and {matches} <match> sections");
-                self.errors.push(crate::config::ConfigError::new(message));
+                let help = "--without-source starts without any";
+                let mut error = ConfigError::new(message);
+                if let Some(file) = root.file() {
+                    error = error.in_file(file);
+                }
+                if sources == 0 && matches > 0 {
+                    error = error.help(help);
+                }
+                self.errors.push(error);
             }
+        }
+        if !self.errors.is_empty() {
+            self.errors.note(config::misspelt(root));
+            self.errors.note(root.warnings());
         }
         self.errors.into_result()?;
         let limit = u64::try_from(self.smallest_total).unwrap_or(u64::MAX);
@@ -386,9 +438,22 @@ impl<'a> Wiring<'a> {
     }
 }
 
+/// Fluentd's chunk key of an output that has none, where v0.12 parameters become a `<buffer>`.
+fn default_chunk_key(section: &Element) -> &'static str {
+    match section.plugin_type() {
+        Ok("file") => "time",
+        Ok("forward") => "tag",
+        _ => "",
+    }
+}
+
 fn count(sections: &[Element], name: &str) -> usize {
     sections
         .iter()
         .filter(|section| section.name() == name)
         .count()
 }
+
+#[cfg(test)]
+#[path = "configure_tests.rs"]
+mod tests;

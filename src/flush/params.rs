@@ -11,11 +11,13 @@ use super::due::FlushMode;
 use super::retry::{RetrySettings, RetryType};
 use crate::buffer::{Limits, OverflowAction};
 use crate::config::types::{Size, Time};
-use crate::config::{ConfigErrors, Element, Result};
+use crate::config::{self, ConfigErrors, Element, Result};
 
 /// A memory chunk goes to the queue at this size even where `chunk_limit_size` is larger: lines wait in their files, not in memory, and
 /// sending overlaps reading.
 const FULL_CHUNK: usize = 8 << 20;
+/// More workers for one output than this are a mistake: each may hold a chunk and a connection.
+const MOST_THREADS: usize = 64;
 
 /// Parameters of `<buffer>`, spelled as Fluentd spells them.
 #[derive(Debug, Deserialize)]
@@ -170,6 +172,12 @@ const WITHOUT_EFFECT: &[(&str, &str)] = &[
     ("timekey_wait", "chunks are cut by tag, not by time"),
 ];
 
+/// Parameters that only outputs read which name their files by time slice.
+const SLICES: [&str; 3] = ["timekey", "timekey_zone", "timekey_use_utc"];
+
+/// What a number of seconds must be.
+const SECONDS: &str = "must be a time between 0 and 100 years, in seconds";
+
 /// What an output's buffer is made of.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -188,6 +196,8 @@ pub struct Owner<'a> {
     pub section: &'a Element,
     /// What `flush_mode default` means for it.
     pub default_mode: ModeName,
+    /// Whether it names what it writes by time slice, and so reads `timekey`.
+    pub slices: bool,
     /// Whether it has a `<secondary>`.
     pub has_secondary: bool,
     /// `root_dir` of `<system>`, or Fluentd's default.
@@ -198,24 +208,40 @@ pub struct Owner<'a> {
 pub fn configure(owner: Owner<'_>) -> Result<Settings> {
     let absent = Element::synthetic(owner.section, "buffer", None);
     let section = owner.section.section("buffer")?.unwrap_or(&absent);
-    check_chunk_keys(section);
+    check_chunk_keys(section, owner.slices);
     for (name, instead) in WITHOUT_EFFECT
         .iter()
         .filter(|(name, _)| section.get(name).is_some())
     {
         section.warn_at(name, format!("'{name}' has no effect: {instead}"));
     }
-    let params: Params = section.params()?;
-    check(&params, section)?;
+    for name in SLICES
+        .iter()
+        .filter(|name| !owner.slices && section.get(name).is_some())
+    {
+        section.warn_at(
+            name,
+            format!("'{name}' has no effect: this output does not slice by time"),
+        );
+    }
+    let mut errors = ConfigErrors::new();
+    let slow = errors.collect(slow_threshold(owner.section));
+    let params = errors.collect(section.params::<Params>());
+    if let Some(params) = &params {
+        errors.collect(check(params, section));
+    }
+    errors.into_result()?;
+    let (Some(params), Some(slow_threshold)) = (params, slow) else {
+        return Err(section.error("the parameters cannot be read").into());
+    };
     let limits = limits(&params);
     let retry = retry(&params, owner.has_secondary);
-    let slow: SlowFlush = owner.section.params()?;
     let flush = FlushSettings {
         mode: mode(&params, owner, section)?,
         workers: params.flush_thread_count,
-        burst_interval: Duration::from_secs_f64(params.flush_thread_burst_interval.max(0.0)),
+        burst_interval: config::seconds(params.flush_thread_burst_interval).unwrap_or_default(),
         at_shutdown: params.flush_at_shutdown,
-        slow_threshold: Duration::from_secs_f64(slow.slow_flush_log_threshold.max(0.0)),
+        slow_threshold,
         retry,
     };
     let backup = if params.disable_chunk_backup {
@@ -246,12 +272,20 @@ impl Default for SlowFlush {
     }
 }
 
-fn check_chunk_keys(section: &Element) {
+fn slow_threshold(section: &Element) -> Result<Duration> {
+    let slow: SlowFlush = section.params()?;
+    config::seconds(slow.slow_flush_log_threshold).ok_or_else(|| {
+        let key = "slow_flush_log_threshold";
+        section.error_at(key, format!("'{key}' {SECONDS}")).into()
+    })
+}
+
+fn check_chunk_keys(section: &Element, slices: bool) {
     let keys = section.arg().unwrap_or("tag").trim_matches(['[', ']']);
     let other: Vec<_> = keys
         .split(',')
         .map(|key| key.trim().trim_matches('"'))
-        .filter(|key| !matches!(*key, "" | "tag"))
+        .filter(|key| !(matches!(*key, "" | "tag") || slices && *key == "time"))
         .collect();
     if !other.is_empty() {
         let keys = other.join(", ");
@@ -270,6 +304,16 @@ fn check(params: &Params, section: &Element) -> Result<()> {
         params.flush_thread_count > 0,
         "flush_thread_count",
         "must be at least 1: with 0 nothing is ever flushed",
+    );
+    require(
+        params.flush_thread_count <= MOST_THREADS,
+        "flush_thread_count",
+        "must be at most 64",
+    );
+    require(
+        config::seconds(params.flush_thread_burst_interval).is_some(),
+        "flush_thread_burst_interval",
+        SECONDS,
     );
     require(
         params.chunk_limit_size.0 > 0,
@@ -307,6 +351,12 @@ fn check(params: &Params, section: &Element) -> Result<()> {
         "retry_exponential_backoff_base",
         "must be at least 1",
     );
+    if !params.flush_at_shutdown {
+        section.warn_at(
+            "flush_at_shutdown",
+            "chunks are in memory: what is not flushed at a stop stays behind the positions of its files and is read again at the next start",
+        );
+    }
     match params.buffer_type.as_str() {
         "memory" => {}
         "file" | "file_single" => section.warn_at(

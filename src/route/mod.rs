@@ -3,6 +3,7 @@
 //! One router per label and one for the root: an ordered list of rules. For a tag every matching filter joins the way and the
 //! first matching `<match>` ends it; later filters never apply. The way is worked out once per tag.
 
+pub mod circle;
 pub mod copy;
 pub mod pattern;
 pub mod relabel;
