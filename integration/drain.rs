@@ -466,7 +466,14 @@ async fn a_source_that_cannot_have_its_pos_file_is_no_success() -> Result<()> {
         play.happened(|what| matches!(what, Happening::Completed { .. })),
         0
     );
-    play.end(agent).await
+    agent.signal(Signal::SIGTERM)?;
+    let mut agent = agent;
+    ensure!(
+        agent.wait_exit(DEADLINE).await?.success(),
+        "{}",
+        agent.log_text()
+    );
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
