@@ -1,16 +1,14 @@
 //! The termination of an instance: the real agent, real forward servers, the EC2 world. What AWS is only assumed to do stands in
 //! `support::ec2::ASSUMED`, and the test that leans on it says so in its name.
 
-use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use nix::sys::signal::Signal;
-use tokio::process::Command;
 
 use crate::conformance::check_world;
 use crate::scene::{DEADLINE, Scene};
-use crate::support::agent::{Agent, binary};
+use crate::support::agent::Agent;
 use crate::support::ec2::hooks::Refused;
 use crate::support::ec2::http::{Fault, Service};
 use crate::support::ec2::notification::Wrapper;
@@ -19,6 +17,8 @@ use crate::support::ec2::{Ec2World, Options};
 use crate::support::forward_server::Mode;
 use crate::support::ledger::{Ledger, LineId};
 use crate::support::log_writer::LogFile;
+
+mod by_hand;
 
 /// A scene in an EC2 world.
 struct Termination {
@@ -312,168 +312,6 @@ async fn commands_run_before_and_zabbix_after_the_data_is_safe() -> Result<()> {
         agent.log_text()
     );
     play.end(agent).await
-}
-
-/// Runs `affluent drain` on the agent's configuration file and gives its exit status and output.
-async fn affluent_drain(
-    agent: &Agent,
-    play: &Termination,
-    flags: &[&str],
-) -> Result<(bool, String)> {
-    let config = agent
-        .dir()
-        .map(|dir| dir.join("affluent.conf"))
-        .unwrap_or_default();
-    drained(&config, play, flags).await
-}
-
-async fn drained(config: &Path, play: &Termination, flags: &[&str]) -> Result<(bool, String)> {
-    let mut command = Command::new(binary()?);
-    command
-        .arg("-c")
-        .arg(config)
-        .arg("drain")
-        .args(flags)
-        .envs(play.world.env());
-    let output = tokio::time::timeout(DEADLINE, command.output()).await??;
-    let said = String::from_utf8_lossy(&output.stdout).into_owned()
-        + &String::from_utf8_lossy(&output.stderr);
-    Ok((output.status.success(), said))
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_drain_by_hand_is_asked_of_the_running_agent_which_then_reads_on() -> Result<()> {
-    let mut play = Termination::new().await?;
-    let config =
-        play.scene.source() + &play.scene.forward("  flush_interval 1h") + &play.drain("none", "");
-    let agent = play.agent(&config).await?;
-    play.log.lines(100)?;
-    let (well, said) = affluent_drain(&agent, &play, &[]).await?;
-    assert!(well, "{said}\n{}", agent.log_text());
-    assert!(said.contains("delivered 100"), "{said}");
-    assert_eq!(
-        play.scene
-            .primary
-            .state()
-            .read(|state| state.distinct.len()),
-        100
-    );
-    assert_eq!(
-        play.happened(|what| matches!(what, Happening::Completed { .. })),
-        0
-    );
-    agent
-        .wait_for_line("the instance lives on", DEADLINE)
-        .await?;
-    play.log.lines(100)?;
-    let (well, said) = affluent_drain(&agent, &play, &[]).await?;
-    assert!(well, "{said}\n{}", agent.log_text());
-    play.scene.primary.wait_for_lines(200, DEADLINE).await
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_second_drain_by_hand_is_refused_while_one_goes_on() -> Result<()> {
-    let play = Termination::new().await?;
-    play.scene.primary.stop().await;
-    play.scene.standby.stop().await;
-    let marker = play.scene.dir().join("go-on");
-    let extra = format!(
-        "  <before>\n    command while ! test -e {}; do sleep 0.05; done\n    timeout 60s\n  </before>",
-        marker.display()
-    );
-    let agent = play
-        .agent(&(play.scene.immediate() + &play.drain("none", &extra)))
-        .await?;
-    let first = affluent_drain(&agent, &play, &[]);
-    let second = async {
-        agent
-            .wait_for_line("before: running a command", DEADLINE)
-            .await?;
-        let answer = affluent_drain(&agent, &play, &[]).await?;
-        std::fs::write(&marker, "")?;
-        Ok(answer)
-    };
-    let (first, second) = tokio::try_join!(first, second)?;
-    assert!(first.0, "{}", first.1);
-    assert!(!second.0, "{}", second.1);
-    assert!(second.1.contains("a drain is going on"), "{}", second.1);
-    Ok(())
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_rehearsal_completes_nothing_and_the_agent_goes_on() -> Result<()> {
-    let mut play = Termination::new().await?;
-    let done = play.scene.dir().join("before-ran");
-    let extra = format!(
-        "  <before>\n    command touch {}\n  </before>",
-        done.display()
-    );
-    let agent = play
-        .agent(&(play.scene.immediate() + &play.drain("doorbell", &extra)))
-        .await?;
-    play.log.lines(100)?;
-    let (_, said) = affluent_drain(&agent, &play, &["--dry-run"]).await?;
-    agent
-        .wait_for_line("the instance lives on", DEADLINE)
-        .await?;
-    assert!(!done.exists(), "a rehearsal ran a command: {said}");
-    assert_eq!(
-        play.happened(|what| matches!(what, Happening::Completed { .. })),
-        0
-    );
-    play.log.lines(100)?;
-    play.scene.primary.wait_for_lines(200, DEADLINE).await?;
-    Ok(())
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_drain_by_hand_without_a_running_agent_drains_itself() -> Result<()> {
-    let mut play = Termination::new().await?;
-    let mut agent = play
-        .agent(&(play.scene.immediate() + &play.drain("none", "")))
-        .await?;
-    agent.kill().await?;
-    play.log.lines(100)?;
-    let (well, said) = affluent_drain(&agent, &play, &[]).await?;
-    assert!(well, "{said}");
-    assert_eq!(
-        play.scene
-            .primary
-            .state()
-            .read(|state| state.distinct.len()),
-        100
-    );
-    Ok(())
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_source_that_cannot_have_its_pos_file_is_no_success() -> Result<()> {
-    let mut play = Termination::new().await?;
-    let sourced = play.scene.immediate();
-    let agent = play
-        .agent(&(sourced.clone() + &play.drain("none", "")))
-        .await?;
-    play.log.lines(10)?;
-    play.scene.primary.wait_for_lines(10, DEADLINE).await?;
-    // Another configuration with the same pos_file: its socket is another one, so it is an agent of its own.
-    let other = play.scene.dir().join("other.conf");
-    let drain = play.drain("none", "").replace("drain.json", "other.json");
-    std::fs::write(&other, sourced + &drain)?;
-    let (well, said) = drained(&other, &play, &[]).await?;
-    assert!(!well, "{said}");
-    assert!(said.contains("tail.0 cannot start"), "{said}");
-    assert_eq!(
-        play.happened(|what| matches!(what, Happening::Completed { .. })),
-        0
-    );
-    agent.signal(Signal::SIGTERM)?;
-    let mut agent = agent;
-    ensure!(
-        agent.wait_exit(DEADLINE).await?.success(),
-        "{}",
-        agent.log_text()
-    );
-    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]

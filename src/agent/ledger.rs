@@ -1,4 +1,4 @@
-//! Every line accounted for: read = delivered + kept + dropped by the configuration (+ what the drain spilled).
+//! Every line accounted for: read = delivered + kept + backed up + dropped or discarded by the configuration (+ what the drain spilled).
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -25,6 +25,8 @@ pub struct Ledger {
     pub secondary: u64,
     /// Events in the backup directory.
     pub backed_up: u64,
+    /// Events that were thrown away by `disable_chunk_backup`.
+    pub discarded: u64,
     /// Events that the drain stored elsewhere.
     pub spilled: u64,
     /// Events in buffers: not safe yet.

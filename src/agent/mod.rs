@@ -333,6 +333,7 @@ impl Agent {
             ledger::add(&mut sum.delivered, &delivered.records);
             ledger::add(&mut sum.secondary, &delivered.secondary_records);
             ledger::add(&mut sum.backed_up, &delivered.backup_records);
+            ledger::add(&mut sum.discarded, &delivered.discarded_records);
             sum.overflowed += flusher.buffer().dropped_records();
             sum.kept += backlog.records as u64;
             sum.kept_bytes += backlog.bytes as u64;

@@ -92,7 +92,9 @@ impl Drainable for Agent {
             bytes_read: sum.bytes_read,
             skipped: sum.skipped,
             dropped: sum.dropped + sum.overflowed,
-            delivered: sum.delivered + sum.secondary + sum.backed_up,
+            delivered: sum.delivered + sum.secondary,
+            backed_up: sum.backed_up,
+            discarded: sum.discarded,
             spilled: sum.spilled,
             kept: sum.kept,
             behind_bytes: sum.behind_bytes,
@@ -101,7 +103,16 @@ impl Drainable for Agent {
 
     fn not_safe(&self) -> Vec<String> {
         let dead = self.dead_sources().into_iter();
-        dead.map(|source| format!("source {source} died, its files may be unread"))
-            .collect()
+        let dead = dead.map(|source| format!("source {source} died, its files may be unread"));
+        // Its disk goes with the instance.
+        let backups = self.outputs().iter().filter_map(|flusher| {
+            let records = flusher.delivered().backup_records.load(Ordering::Relaxed);
+            let directory = flusher.backup_directory().filter(|_| records > 0)?;
+            let (id, directory) = (flusher.id(), directory.display());
+            Some(format!(
+                "output {id}: {records} records in its backup directory {directory}"
+            ))
+        });
+        dead.chain(backups).collect()
     }
 }

@@ -23,7 +23,7 @@ pub struct OutputBacklog {
     pub moved: u64,
 }
 
-/// What became of every line: read = delivered + spilled + kept + dropped.
+/// What became of every line: read = delivered + spilled + kept + backed up + discarded + dropped.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Ledger {
     /// Lines read from files.
@@ -36,6 +36,10 @@ pub struct Ledger {
     pub dropped: u64,
     /// Events that an output made safe.
     pub delivered: u64,
+    /// Events that an output gave up: they stand in its backup directory, on the disk of this instance.
+    pub backed_up: u64,
+    /// Events that an output gave up and threw away, by `disable_chunk_backup`.
+    pub discarded: u64,
     /// Events that the drain stored.
     pub spilled: u64,
     /// Events still in buffers.

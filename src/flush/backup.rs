@@ -7,11 +7,21 @@
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+use bytes::Bytes;
 
-use crate::buffer::Chunk;
+use crate::buffer::{Chunk, ChunkId};
+
+/// What became of a chunk that was given up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Kept {
+    /// It stands in this file.
+    InFile(PathBuf),
+    /// Nowhere: `disable_chunk_backup`.
+    ThrownAway,
+}
 
 /// Keeps chunks that were given up.
 #[derive(Clone, Debug)]
@@ -32,38 +42,50 @@ impl Backup {
         Backup { directory: None }
     }
 
-    /// Stores the chunk and syncs it. Storing it twice is harmless: the second replaces the first.
-    pub fn store(&self, plugin_id: &str, chunk: &Chunk) -> anyhow::Result<PathBuf> {
-        let Some(directory) = &self.directory else {
-            return Ok(PathBuf::from("/dev/null"));
-        };
-        let directory = directory.join(plugin_id.replace(
-            [' ', '"', '/', '\\', ':', ';', '|', '*', '<', '>', '?'],
-            "_",
-        ));
-        let made = DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&directory);
-        made.with_context(|| format!("cannot create backup directory {}", directory.display()))?;
-        let path = directory.join(format!("{}.log", chunk.id()));
-        let partial = directory.join(format!("{}.part", chunk.id()));
-        let write = || -> std::io::Result<()> {
-            let mut file = OpenOptions::new()
-                .write(true)
-                .create(true)
-                .truncate(true)
-                .mode(0o600)
-                .open(&partial)?;
-            chunk
-                .segments()
-                .iter()
-                .try_for_each(|segment| file.write_all(segment))?;
-            file.sync_all()?;
-            fs::rename(&partial, &path)?;
-            File::open(&directory)?.sync_all()
-        };
-        write().with_context(|| format!("cannot write backup file {}", path.display()))?;
-        Ok(path)
+    /// Where the chunks of this plugin go; `None` where they are thrown away.
+    pub fn directory(&self, plugin_id: &str) -> Option<PathBuf> {
+        let unusual = [' ', '"', '/', '\\', ':', ';', '|', '*', '<', '>', '?'];
+        let directory = self.directory.as_ref()?;
+        Some(directory.join(plugin_id.replace(unusual, "_")))
     }
+
+    /// Stores the chunk and syncs it. Storing it twice is harmless: the second replaces the first.
+    pub async fn store(&self, plugin_id: &str, chunk: &Chunk) -> anyhow::Result<Kept> {
+        let Some(directory) = self.directory(plugin_id) else {
+            return Ok(Kept::ThrownAway);
+        };
+        let (id, segments) = (chunk.id(), chunk.segments().to_vec());
+        // A slow disk is not to hold the threads that keep the sockets moving.
+        let writing = tokio::task::spawn_blocking(move || write(&directory, id, &segments));
+        writing
+            .await
+            .context("the backup was cancelled")?
+            .map(Kept::InFile)
+    }
+}
+
+fn write(directory: &Path, id: ChunkId, segments: &[Bytes]) -> anyhow::Result<PathBuf> {
+    let made = DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(directory);
+    made.with_context(|| format!("cannot create backup directory {}", directory.display()))?;
+    let path = directory.join(format!("{id}.log"));
+    let partial = directory.join(format!("{id}.part"));
+    let write = || -> std::io::Result<()> {
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&partial)?;
+        segments
+            .iter()
+            .try_for_each(|segment| file.write_all(segment))?;
+        file.sync_all()?;
+        fs::rename(&partial, &path)?;
+        File::open(directory)?.sync_all()
+    };
+    write().with_context(|| format!("cannot write backup file {}", path.display()))?;
+    Ok(path)
 }

@@ -8,6 +8,7 @@ pub mod due;
 pub mod params;
 pub mod retry;
 
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -19,7 +20,7 @@ use crate::buffer::{Backlog, Buffer, InFlight};
 use crate::output::{Output, WriteError};
 use crate::stop::{Phase, Stop};
 
-pub use backup::Backup;
+pub use backup::{Backup, Kept};
 pub use due::FlushMode;
 pub use retry::{RetrySettings, RetryType};
 
@@ -55,6 +56,8 @@ pub struct Delivered {
     pub secondary_records: AtomicU64,
     /// Events that went to the backup directory.
     pub backup_records: AtomicU64,
+    /// Events that were thrown away by `disable_chunk_backup`.
+    pub discarded_records: AtomicU64,
     /// Attempts that failed.
     pub errors: AtomicU64,
 }
@@ -137,6 +140,11 @@ impl Flusher {
     /// What became of its events.
     pub fn delivered(&self) -> &Delivered {
         &self.delivered
+    }
+
+    /// Where its chunks go that are given up; `None` where they are thrown away.
+    pub fn backup_directory(&self) -> Option<PathBuf> {
+        self.backup.directory(&self.id)
     }
 
     /// What is still owed.
@@ -279,7 +287,7 @@ impl Flusher {
         self.warn_if_slow(began.elapsed());
         match result {
             Ok(()) => self.succeeded(chunk, target),
-            Err(WriteError::Retry(reason)) => self.failed(chunk, target, &reason),
+            Err(WriteError::Retry(reason)) => self.failed(chunk, target, &reason).await,
             Err(WriteError::Unrecoverable(reason)) => {
                 self.unrecoverable(chunk, target, &reason).await
             }
@@ -310,7 +318,7 @@ impl Flusher {
         chunk.purge();
     }
 
-    fn failed(&self, chunk: InFlight, target: Target, reason: &anyhow::Error) {
+    async fn failed(&self, chunk: InFlight, target: Target, reason: &anyhow::Error) {
         self.delivered.errors.fetch_add(1, Ordering::Relaxed);
         let now = Instant::now();
         let (verdict, retry_times) = {
@@ -338,9 +346,9 @@ impl Flusher {
             Verdict::GiveUp => {
                 error!(
                     plugin_id = self.id, chunk = %chunk.id(), records = chunk.records(), error = format!("{reason:#}"),
-                    "hit limit for retries. this chunk goes to the backup directory, the others stay in the queue."
+                    "hit limit for retries. this chunk is given up, the others stay in the queue."
                 );
-                self.back_up(chunk);
+                self.back_up(chunk).await;
             }
         }
     }
@@ -356,17 +364,25 @@ impl Flusher {
         {
             return self.succeeded(chunk, Target::Secondary);
         }
-        self.back_up(chunk);
+        self.back_up(chunk).await;
     }
 
     /// Writes the chunk beside the buffer and lets it go. Where even that fails it stays in the queue.
-    fn back_up(&self, chunk: InFlight) {
-        match self.backup.store(&self.id, &chunk) {
-            Ok(path) => {
-                warn!(plugin_id = self.id, chunk = %chunk.id(), path = %path.display(), "bad chunk is moved to {}", path.display());
-                self.delivered
-                    .backup_records
-                    .fetch_add(chunk.records() as u64, Ordering::Relaxed);
+    async fn back_up(&self, chunk: InFlight) {
+        let records = chunk.records() as u64;
+        match self.backup.store(&self.id, &chunk).await {
+            Ok(kept) => {
+                let counter = match kept {
+                    Kept::InFile(path) => {
+                        warn!(plugin_id = self.id, chunk = %chunk.id(), records, path = %path.display(), "bad chunk is moved to {}", path.display());
+                        &self.delivered.backup_records
+                    }
+                    Kept::ThrownAway => {
+                        error!(plugin_id = self.id, chunk = %chunk.id(), records, "disable_chunk_backup is true. chunk is thrown away.");
+                        &self.delivered.discarded_records
+                    }
+                };
+                counter.fetch_add(records, Ordering::Relaxed);
                 self.retry().succeeded();
                 chunk.purge();
             }

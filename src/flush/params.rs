@@ -351,6 +351,12 @@ fn check(params: &Params, section: &Element) -> Result<()> {
         "retry_exponential_backoff_base",
         "must be at least 1",
     );
+    errors.collect(check_kind(params, section));
+    errors.into_result()
+}
+
+/// What kind of buffer is asked for, and what a memory buffer does instead.
+fn check_kind(params: &Params, section: &Element) -> Result<()> {
     if !params.flush_at_shutdown {
         section.warn_at(
             "flush_at_shutdown",
@@ -366,9 +372,12 @@ fn check(params: &Params, section: &Element) -> Result<()> {
                 params.buffer_type
             ),
         ),
-        other => errors.push(section.error_at("@type", format!("unknown buffer plugin '{other}'")).suggest(other, ["memory", "file"])),
+        other => {
+            let error = section.error_at("@type", format!("unknown buffer plugin '{other}'"));
+            return Err(error.suggest(other, ["memory", "file"]).into());
+        }
     }
-    errors.into_result()
+    Ok(())
 }
 
 fn mode(params: &Params, owner: Owner<'_>, section: &Element) -> Result<FlushMode> {

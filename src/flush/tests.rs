@@ -103,6 +103,17 @@ impl Rig {
         secondary: Option<Arc<dyn Output>>,
         settings: FlushSettings,
     ) -> Rig {
+        let directory = tempfile::tempdir().expect("a directory");
+        let backup = Backup::under(directory.path());
+        Rig::keeping(output, secondary, settings, (backup, directory))
+    }
+
+    fn keeping(
+        output: Arc<Script>,
+        secondary: Option<Arc<dyn Output>>,
+        settings: FlushSettings,
+        (backup, directory): (Backup, tempfile::TempDir),
+    ) -> Rig {
         let limits = Limits {
             chunk_bytes: 1000,
             chunk_records: usize::MAX,
@@ -111,8 +122,6 @@ impl Rig {
             total_bytes: 100_000,
             overflow: OverflowAction::Wait,
         };
-        let directory = tempfile::tempdir().expect("a directory");
-        let backup = Backup::under(directory.path());
         let buffer = Buffer::new("out", limits);
         let flusher = Flusher::new("out".into(), buffer, output, secondary, settings, backup);
         let stop = Stop::new();
@@ -233,6 +242,30 @@ async fn a_chunk_given_up_alone_is_backed_up_and_the_queue_stays() {
             .load(Ordering::Relaxed),
         1
     );
+}
+
+#[tokio::test]
+async fn without_a_backup_a_chunk_given_up_counts_as_thrown_away_and_nothing_else() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let rig = Rig::keeping(
+        Script::new(&[Answer::Spoil]),
+        None,
+        settings(FlushMode::Immediate),
+        (Backup::disabled(), directory),
+    );
+    rig.emit(951);
+    rig.flusher.buffer().emptied().await;
+    let delivered = rig.flusher.delivered();
+    let counts = [
+        &delivered.records,
+        &delivered.backup_records,
+        &delivered.discarded_records,
+    ];
+    assert_eq!(
+        counts.map(|counter| counter.load(Ordering::Relaxed)),
+        [0, 0, 1]
+    );
+    assert_eq!(rig.flusher.backup_directory(), None);
 }
 
 #[tokio::test]

@@ -263,12 +263,14 @@ fn line(view: &View) -> String {
 
 fn summary(report: &DrainReport) -> Vec<String> {
     let mut lines = vec![format!(
-        "{:>7.1}s  {:?}; read {} lines, delivered {}, spilled {}, dropped {}, kept {}",
+        "{:>7.1}s  {:?}; read {} lines, delivered {}, spilled {}, backed up {}, discarded {}, dropped {}, kept {}",
         report.took.as_secs_f64(),
         report.release,
         report.ledger.lines_read,
         report.ledger.delivered,
         report.ledger.spilled,
+        report.ledger.backed_up,
+        report.ledger.discarded,
         report.ledger.dropped + report.ledger.skipped,
         report.ledger.kept,
     )];
