@@ -197,3 +197,20 @@ async fn what_was_backed_up_on_this_disk_is_neither_delivered_nor_safe() -> Resu
     }
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_cannot_be_opened_is_not_safe() -> Result<()> {
+    let play = Termination::new().await?;
+    let unreadable = play.scene.dir().join("loop.log");
+    // Permissions do not hinder a test that runs as root.
+    std::os::unix::fs::symlink(&unreadable, &unreadable)?;
+    let log = play.scene.log().display().to_string();
+    let both = format!("{log},{}", unreadable.display());
+    let config = play.scene.immediate().replacen(&log, &both, 1) + &play.drain("none", "");
+    let agent = play.agent(&config).await?;
+    let (well, said) = affluent_drain(&agent, &play, &[]).await?;
+    assert!(!well, "{said}");
+    let place = format!("not safe: cannot read {}", unreadable.display());
+    assert!(said.contains(&place), "{said}");
+    Ok(())
+}

@@ -290,6 +290,14 @@ impl Agent {
         self.reading.borrow().dead.clone()
     }
 
+    /// Paths that sources cannot read, each with the reason.
+    pub fn unreadable(&self) -> Vec<String> {
+        let inputs = self.inputs.iter();
+        inputs
+            .flat_map(|input| input.progress.unreadable())
+            .collect()
+    }
+
     /// Completes when all buffers are empty.
     pub async fn emptied(&self) {
         while let Some(flusher) = self
@@ -322,6 +330,7 @@ impl Agent {
             ledger::add(&mut sum.bytes_read, &input.progress.bytes);
             ledger::add(&mut sum.skipped, &input.progress.skipped);
             ledger::add(&mut sum.behind_bytes, &input.progress.behind);
+            ledger::add(&mut sum.forgotten_bytes, &input.progress.forgotten);
         }
         sum.dropped = self
             .routers

@@ -113,6 +113,87 @@ impl Drainable for Agent {
                 "output {id}: {records} records in its backup directory {directory}"
             ))
         });
-        dead.chain(backups).collect()
+        let unreadable = self.unreadable().into_iter();
+        let unreadable = unreadable.map(|path| format!("cannot read {path}"));
+        let forgotten = Agent::ledger(self).forgotten_bytes;
+        let forgotten = (forgotten > 0).then(|| {
+            format!("{forgotten} bytes were read and lost from the buffers, their lines stand in the files alone")
+        });
+        dead.chain(unreadable)
+            .chain(forgotten)
+            .chain(backups)
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::{Path, PathBuf};
+
+    use super::*;
+    use crate::agent::Plan;
+    use crate::agent::configure::PlannedInput;
+    use crate::buffer::{Limits, OverflowAction};
+    use crate::input::{Input, Progress, Surroundings};
+    use crate::stop::Phase;
+
+    /// Has read what it could.
+    struct Hindered;
+
+    impl Input for Hindered {
+        fn run(self: Box<Self>, around: Surroundings) -> anyhow::Result<()> {
+            Progress::add(&around.progress.forgotten, 7);
+            let trouble = (
+                PathBuf::from("/proc/self/mem"),
+                "Permission denied".to_owned(),
+            );
+            let gone = (
+                PathBuf::from("/proc/no such"),
+                "Permission denied".to_owned(),
+            );
+            let both = [&trouble, &gone].into_iter();
+            around
+                .progress
+                .tell_unreadable(both.map(|(path, reason)| (path, reason)));
+            (around.finished)();
+            Ok(())
+        }
+
+        fn limit_read_ahead(&mut self, _bytes: u64) {}
+
+        fn pos_file(&self) -> Option<&Path> {
+            None
+        }
+    }
+
+    #[tokio::test]
+    async fn what_a_source_could_not_read_and_what_no_buffer_has_any_more_is_not_safe() {
+        let limits = Limits {
+            chunk_bytes: 1000,
+            chunk_records: usize::MAX,
+            full_bytes: 1000,
+            full_records: usize::MAX,
+            total_bytes: 10_000,
+            overflow: OverflowAction::Wait,
+        };
+        let plan = Plan {
+            inputs: vec![PlannedInput {
+                id: "tail.0".into(),
+                input: Box::new(Hindered),
+                collector: crate::buffer::Buffer::new("out", limits),
+            }],
+            flushers: vec![],
+            routers: vec![],
+            log_levels: Default::default(),
+        };
+        let agent = Agent::start(plan).expect("starts");
+        agent.inputs_finished().await;
+        assert_eq!(
+            agent.not_safe(),
+            [
+                "cannot read /proc/self/mem: Permission denied",
+                "7 bytes were read and lost from the buffers, their lines stand in the files alone"
+            ]
+        );
     }
 }

@@ -1,8 +1,8 @@
 //! Where events come from: the trait and the table of inputs.
 
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::config::{Element, Result};
 use crate::event::Collector;
@@ -21,10 +21,12 @@ pub struct Progress {
     pub skipped: AtomicU64,
     /// Bytes that stand in the files and were not read yet, as of the last look.
     pub behind: AtomicU64,
-    /// Bytes read whose lines are not safe yet.
-    pub unsafe_bytes: AtomicU64,
+    /// Bytes read whose lines left the buffers without being safe: they are read again at the next start.
+    pub forgotten: AtomicU64,
     /// Files open now.
     pub files: AtomicU64,
+    /// Paths that cannot be read, each with the reason, as of the last look.
+    unreadable: Mutex<Vec<String>>,
 }
 
 impl Progress {
@@ -36,6 +38,25 @@ impl Progress {
     /// Reads a counter.
     pub fn read(counter: &AtomicU64) -> u64 {
         counter.load(Ordering::Relaxed)
+    }
+
+    /// Paths that cannot be read, each with the reason.
+    pub fn unreadable(&self) -> Vec<String> {
+        self.paths().clone()
+    }
+
+    /// Replaces them, by path and reason. One that stands there no more is no trouble.
+    pub fn tell_unreadable<'a>(&self, paths: impl Iterator<Item = (&'a PathBuf, &'a String)>) {
+        *self.paths() = paths
+            .filter(|(path, _)| path.try_exists().unwrap_or(true))
+            .map(|(path, reason)| format!("{}: {reason}", path.display()))
+            .collect();
+    }
+
+    fn paths(&self) -> MutexGuard<'_, Vec<String>> {
+        self.unreadable
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 

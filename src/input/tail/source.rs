@@ -420,6 +420,7 @@ impl Source {
 
     fn tell(&self) {
         let progress: &Progress = &self.surroundings.progress;
+        let ledger = &self.known.ledger;
         let generations = || self.tracks.values().flat_map(|track| &track.generations);
         let behind = generations()
             .map(|g: &Generation| g.size.saturating_sub(g.position))
@@ -428,9 +429,13 @@ impl Source {
         progress
             .files
             .store(generations().count() as u64, Ordering::Relaxed);
-        progress
-            .unsafe_bytes
-            .store(self.known.ledger.unsafe_bytes(), Ordering::Relaxed);
+        // What settles between the two looks is missing until the next.
+        let (in_flight, not_safe) = (ledger.in_flight(), ledger.unsafe_bytes());
+        let forgotten = not_safe.saturating_sub(in_flight);
+        progress.forgotten.store(forgotten, Ordering::Relaxed);
+        // What was refused for what it is (a directory, compressed) is no log.
+        let troubles = self.troubles.iter();
+        progress.tell_unreadable(troubles.filter(|(_, reason)| !reason.starts_with("it is ")));
     }
 }
 
