@@ -201,3 +201,11 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn floats_keep_the_digits_that_were_written() {
+    // Read with a fast path that rounds, this came out as 90.33333333333331.
+    let text = "90.33333333333333";
+    let value: f64 = serde_json::from_str(text).expect("a number");
+    assert_eq!(value.to_string(), text);
+}

@@ -251,11 +251,13 @@ fn is_compressed(path: &Path) -> bool {
         .is_some_and(|ending| COMPRESSED.iter().any(|known| ending == *known))
 }
 
-/// Whether `name` is what a rotation makes of `base`: something appended (`app.log.1`, `app.log-20260101`), or digits put
-/// before the extension (`app-20260101.log`).
+/// Whether `name` is what a rotation makes of `base`: a number or a date appended (`app.log.1`, `app.log-20260101`) or put before
+/// the extension (`app-20260101.log`), or one of the few words that tools append. Any other neighbour (`app.log.pos`,
+/// `app.log-errors.log`) is another program's file, or our own.
 pub fn is_rotated_name(base: &[u8], name: &[u8]) -> bool {
     if let Some(rest) = name.strip_prefix(base) {
-        return rest.first().is_some_and(|byte| b".-_~@".contains(byte));
+        let separated = rest.first().is_some_and(|byte| b".-_@".contains(byte));
+        return separated && is_number_or_date(rest) || ROTATED_WORDS.contains(&rest);
     }
     let Some(dot) = base
         .iter()
@@ -266,13 +268,17 @@ pub fn is_rotated_name(base: &[u8], name: &[u8]) -> bool {
     };
     name.strip_prefix(&base[..dot])
         .and_then(|rest| rest.strip_suffix(&base[dot..]))
-        .is_some_and(|middle| {
-            middle.iter().any(u8::is_ascii_digit)
-                && middle
-                    .iter()
-                    .all(|byte| byte.is_ascii_digit() || b".-_:T".contains(byte))
-        })
+        .is_some_and(is_number_or_date)
 }
+
+/// Digits and what separates them in a date, begun by a separator or not.
+fn is_number_or_date(text: &[u8]) -> bool {
+    let fits = |byte: &u8| byte.is_ascii_digit() || b".-_:T+@".contains(byte);
+    text.iter().any(u8::is_ascii_digit) && text.iter().all(fits)
+}
+
+/// What tools append without a number.
+const ROTATED_WORDS: [&[u8]; 4] = [b".old", b".prev", b".previous", b"~"];
 
 /// A rotated generation that is still linked beside its path.
 #[derive(Clone, Debug)]
@@ -287,6 +293,17 @@ pub struct Sibling {
 
 /// The regular, uncompressed files beside `path` that are named as its rotated generations, oldest first.
 pub fn siblings(path: &Path) -> Vec<Sibling> {
+    beside(path, is_rotated_name)
+}
+
+/// The file beside `path` with this inode, whatever its name is now.
+pub fn sibling_with_inode(path: &Path, inode: u64) -> Option<Sibling> {
+    let all = beside(path, |_, _| true);
+    all.into_iter()
+        .find(|sibling| sibling.identity.inode == inode)
+}
+
+fn beside(path: &Path, is_wanted: impl Fn(&[u8], &[u8]) -> bool) -> Vec<Sibling> {
     let (Some(directory), Some(base)) = (path.parent(), path.file_name()) else {
         return Vec::new();
     };
@@ -295,7 +312,7 @@ pub fn siblings(path: &Path) -> Vec<Sibling> {
     };
     let mut found: Vec<Sibling> = listing
         .flatten()
-        .filter(|entry| is_rotated_name(base.as_bytes(), entry.file_name().as_bytes()))
+        .filter(|entry| is_wanted(base.as_bytes(), entry.file_name().as_bytes()))
         .filter(|entry| !is_compressed(&entry.path()))
         .filter_map(|entry| {
             // Not following links: a link beside the path is not one of its generations.

@@ -113,6 +113,8 @@ fn rotated_names_are_those_that_rotation_tools_make() {
         "app-20260101.log",
         "app.1.log",
         "app.log.2026-01-01T00:00",
+        "app.log.old",
+        "app.log~",
     ] {
         assert!(is_rotated_name(b"app.log", name.as_bytes()), "{name}");
     }
@@ -122,6 +124,11 @@ fn rotated_names_are_those_that_rotation_tools_make() {
         "app-error.log",
         "apps.log",
         "app.log2",
+        "app.log.pos",
+        "app.log.pos.lock",
+        "app.log-errors.log",
+        "app.log.bak",
+        "app.log.1.pos",
         "b.log.1",
         "application.1.log",
     ] {

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tracing::{info, warn};
 
-use super::discover::{Sibling, siblings};
+use super::discover::{Sibling, sibling_with_inode, siblings};
 use super::file::{
     Generation, Held, Identity, Look, Opened, Origin, State, judge, open, start_position,
 };
@@ -292,10 +292,7 @@ impl Track {
 
     /// Searches the generation with this inode beside the path: it was rotated while nobody looked. True if it is there.
     pub fn resume_rotated(&mut self, known: &mut Known, entry: &Entry) -> bool {
-        let Some(sibling) = siblings(&self.path)
-            .into_iter()
-            .find(|s| s.identity.inode == entry.inode)
-        else {
+        let Some(sibling) = sibling_with_inode(&self.path, entry.inode) else {
             return false;
         };
         if let Some(born) = sibling.identity.born.or(sibling.modified) {
