@@ -257,7 +257,9 @@ impl<'a> Wiring<'a> {
 
     fn output(&mut self, section: &Element) -> Option<Arc<dyn Collector>> {
         let slices = section.plugin_type().is_ok_and(|name| name == "file");
-        let section = &self.attempt(flat_buffer(section, default_chunk_key(section)))?;
+        // With an error here or below the rest is still read for its own errors.
+        let flat = self.attempt(flat_buffer(section, default_chunk_key(section)));
+        let section = flat.as_ref().unwrap_or(section);
         let context = self.settings.outputs.clone();
         let configured = output::configure(section, &context);
         let secondary = self.secondary(section, &context);
@@ -277,7 +279,6 @@ impl<'a> Wiring<'a> {
             has_secondary: secondary.is_some(),
             root_dir: &self.settings.root_dir,
         };
-        // With an error above it is still read for its own errors.
         let settings = self.attempt(params::configure(owner));
         let (configured, id, settings) = (configured?, id?, settings?);
         self.smallest_total = self.smallest_total.min(settings.limits.total_bytes);

@@ -113,9 +113,8 @@ fn rules(section: &Element, name: &str) -> Result<Vec<Rule>> {
 
 fn read_rule(section: &Element) -> Result<Rule> {
     let params: RuleParams = section.params()?;
-    let required = |key: &str| section.error(format!("'{key}' parameter is required"));
-    let key = params.key.ok_or_else(|| required("key"))?;
-    let pattern = params.pattern.ok_or_else(|| required("pattern"))?;
+    let key = params.key.ok_or_else(|| section.missing("key"))?;
+    let pattern = params.pattern.ok_or_else(|| section.missing("pattern"))?;
     Ok(Rule {
         key: Accessor::parse(&key).map_err(|why| section.error_at("key", why))?,
         pattern: compile(&pattern).map_err(|why| section.error_at("pattern", why))?,

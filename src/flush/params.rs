@@ -175,6 +175,8 @@ const WITHOUT_EFFECT: &[(&str, &str)] = &[
 /// Parameters that only outputs read which name their files by time slice.
 const SLICES: [&str; 3] = ["timekey", "timekey_zone", "timekey_use_utc"];
 
+/// Their waits are summed up one by one.
+const MOST_RETRIES: u32 = 1_000_000;
 /// What a number of seconds must be.
 const SECONDS: &str = "must be a time between 0 and 100 years, in seconds";
 
@@ -215,14 +217,13 @@ pub fn configure(owner: Owner<'_>) -> Result<Settings> {
     {
         section.warn_at(name, format!("'{name}' has no effect: {instead}"));
     }
-    for name in SLICES
-        .iter()
-        .filter(|name| !owner.slices && section.get(name).is_some())
-    {
-        section.warn_at(
-            name,
-            format!("'{name}' has no effect: this output does not slice by time"),
-        );
+    for name in SLICES.iter().filter(|_| !owner.slices) {
+        // One that is read already has an effect under its v0.12 name.
+        if section.param(name).is_some_and(|param| !param.is_used()) && section.get(name).is_some()
+        {
+            let message = format!("'{name}' has no effect: this output does not slice by time");
+            section.warn_at(name, message);
+        }
     }
     let mut errors = ConfigErrors::new();
     let slow = errors.collect(slow_threshold(owner.section));
@@ -311,6 +312,13 @@ fn check(params: &Params, section: &Element) -> Result<()> {
         "must be at most 64",
     );
     require(
+        params
+            .retry_max_times
+            .is_none_or(|times| times <= MOST_RETRIES),
+        "retry_max_times",
+        "must be at most 1000000: for no limit there is retry_forever",
+    );
+    require(
         config::seconds(params.flush_thread_burst_interval).is_some(),
         "flush_thread_burst_interval",
         SECONDS,
@@ -351,12 +359,12 @@ fn check(params: &Params, section: &Element) -> Result<()> {
         "retry_exponential_backoff_base",
         "must be at least 1",
     );
-    errors.collect(check_kind(params, section));
+    errors.collect(check_memory(params, section));
     errors.into_result()
 }
 
-/// What kind of buffer is asked for, and what a memory buffer does instead.
-fn check_kind(params: &Params, section: &Element) -> Result<()> {
+/// What is asked of a buffer on disk or of one that survives a stop, and what a memory buffer does instead.
+fn check_memory(params: &Params, section: &Element) -> Result<()> {
     if !params.flush_at_shutdown {
         section.warn_at(
             "flush_at_shutdown",
