@@ -155,7 +155,11 @@ mod tests {
             around
                 .progress
                 .tell_unreadable(both.map(|(path, reason)| (path, reason)));
+            (around.started)();
             (around.finished)();
+            while around.stop.phase() < Phase::Close {
+                std::thread::yield_now();
+            }
             Ok(())
         }
 
@@ -186,7 +190,7 @@ mod tests {
             routers: vec![],
             log_levels: Default::default(),
         };
-        let agent = Agent::start(plan).expect("starts");
+        let mut agent = Agent::start(plan).await.expect("starts");
         agent.inputs_finished().await;
         assert_eq!(
             agent.not_safe(),
@@ -195,5 +199,6 @@ mod tests {
                 "7 bytes were read and lost from the buffers, their lines stand in the files alone"
             ]
         );
+        agent.close().await;
     }
 }
