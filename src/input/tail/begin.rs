@@ -3,7 +3,7 @@
 //! Where reading begins follows from the pos_file ([`Memory`]), from what this run has read already, and from
 //! `read_from_head`. The part of [`Source`] that is not the loop.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -13,7 +13,7 @@ use super::discover::Found;
 use super::file::{Identity, Origin, State, open};
 use super::params::tag_for;
 use super::pos_file::Entry;
-use super::source::{Source, trouble};
+use super::source::Source;
 use super::track::Track;
 use crate::event::Tag;
 
@@ -218,5 +218,18 @@ impl Memory {
     fn take_path(&mut self, path: &Path) -> Option<Entry> {
         let at = self.entries.iter().rposition(|entry| entry.path == path)?;
         Some(self.entries.remove(at))
+    }
+}
+
+/// Says once per change what is wrong with a path; it is tried again at every look.
+pub(super) fn trouble(
+    troubles: &mut HashMap<PathBuf, String>,
+    path: &Path,
+    error: &std::io::Error,
+) {
+    let reason = error.to_string();
+    if troubles.get(path) != Some(&reason) {
+        warn!(path = %path.display(), reason, "cannot read, skipped until that changes");
+        troubles.insert(path.to_owned(), reason);
     }
 }

@@ -1,7 +1,7 @@
 //! The thread of a tail source: look, read, emit, write positions, sleep until something happens.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
@@ -10,7 +10,7 @@ use anyhow::Context;
 use tracing::{error, info, warn};
 
 use super::absolute;
-use super::begin::Memory;
+use super::begin::{Memory, trouble};
 use super::discover::Targets;
 use super::file::{Generation, Identity, State};
 use super::params::Params;
@@ -484,18 +484,5 @@ fn look(
                 info!(path = %track.path.display(), "readable again");
             }
         }
-    }
-}
-
-/// Says once per change what is wrong with a path; it is tried again at every look.
-pub(super) fn trouble(
-    troubles: &mut HashMap<PathBuf, String>,
-    path: &Path,
-    error: &std::io::Error,
-) {
-    let reason = error.to_string();
-    if troubles.get(path) != Some(&reason) {
-        warn!(path = %path.display(), reason, "cannot read, skipped until that changes");
-        troubles.insert(path.to_owned(), reason);
     }
 }
