@@ -3,7 +3,7 @@
 //! Only what the configured globs match, and only regular files: never what a symbolic link names.
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use serde::Serialize;
 
@@ -40,7 +40,7 @@ pub(super) async fn upload<A: Drainable>(drain: &Drain<'_, A>) -> Vec<FileResult
         elapsed = drain.elapsed(),
         "archive: uploading whole files"
     );
-    let prefix = match drain.prefix(&archive.place).await {
+    let prefix = match archive.place.prefix(drain.began).await {
         Ok(prefix) => prefix,
         Err(error) => {
             tracing::error!(
@@ -139,16 +139,16 @@ fn matching(globs: &[String]) -> Vec<PathBuf> {
     paths
 }
 
-impl<A: Drainable> Drain<'_, A> {
-    /// Where this instance's keys begin in `place`: its path, and the instance id where the path does not have it.
-    pub(super) async fn prefix(&self, place: &Place) -> anyhow::Result<String> {
-        let began = jiff::Timestamp::try_from(self.began)?;
-        let path = expand_time(&place.path.replace("${tag}", ""), began);
+impl Place {
+    /// Where this instance's keys begin: the path, and the instance id where the path does not have it.
+    pub(super) async fn prefix(&self, began: SystemTime) -> anyhow::Result<String> {
+        let began = jiff::Timestamp::try_from(began)?;
+        let path = expand_time(&self.path.replace("${tag}", ""), began);
         let path = match path.contains("${instance_id}") {
             true => path,
             false => join(&path, "${instance_id}"),
         };
-        place.store.expand(&path).await
+        self.store.expand(&path).await
     }
 }
 

@@ -4,7 +4,8 @@
 //! over is the [`Residue`].
 
 use std::collections::HashMap;
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant, SystemTime};
 
 use serde::Serialize;
 use tokio::task::JoinSet;
@@ -13,8 +14,10 @@ use tokio::time::MissedTickBehavior;
 use super::Drain;
 use super::budget::{Budget, Progress};
 use super::drainable::{Drainable, OutputBacklog, Taken};
-use super::params::Spill;
+use super::params::{Place, Spill};
+use crate::buffer::Chunk;
 use crate::output::WriteError;
+use crate::output::s3::{join, percent_encode};
 
 /// How often progress is measured while nothing else happens.
 const LOOK: Duration = Duration::from_millis(100);
@@ -109,6 +112,8 @@ pub fn side(stalled: bool, budget: &Budget, now: Instant) -> Side {
 /// Runs the stage.
 pub(super) async fn make_safe<A: Drainable>(drain: &Drain<'_, A>) -> (Residue, Spilled) {
     let agent = drain.agent;
+    // Whether all that there will be stands in the buffers.
+    let all_read = AtomicBool::new(false);
     let done = async {
         if !drain.plan.params.dry_run {
             agent.read_to_end();
@@ -119,10 +124,11 @@ pub(super) async fn make_safe<A: Drainable>(drain: &Drain<'_, A>) -> (Residue, S
                 "flush: no input reads any more"
             );
         }
+        all_read.store(true, Ordering::Relaxed);
         agent.emptied().await;
     };
     tokio::pin!(done);
-    let mut mover = Mover::new(drain.plan.spill.as_ref());
+    let mut mover = Mover::new(drain);
     let mut look = tokio::time::interval(LOOK);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -132,6 +138,9 @@ pub(super) async fn make_safe<A: Drainable>(drain: &Drain<'_, A>) -> (Residue, S
             Some(stored) = mover.uploads.join_next(), if !mover.uploads.is_empty() => {
                 mover.stored(drain, stored.unwrap_or_else(|_| Upload::Failed("the upload was cancelled".to_owned())));
                 mover.feed(drain);
+                if all_read.load(Ordering::Relaxed) && mover.only_aside(agent) {
+                    break;
+                }
             }
             _ = look.tick() => {
                 if mover.look(drain) >= drain.budget(0, None).spill {
@@ -143,16 +152,22 @@ pub(super) async fn make_safe<A: Drainable>(drain: &Drain<'_, A>) -> (Residue, S
         }
     }
     mover.finish(drain).await;
-    (Residue::of(agent), mover.spilled)
+    // Back to their queues: a server may take them yet, should the instance live on.
+    let aside: Vec<String> = mover.aside.drain(..).map(|(_, place)| place).collect();
+    let mut residue = Residue::of(agent);
+    residue.places.extend(aside);
+    (residue, mover.spilled)
 }
 
-enum Upload {
+enum Upload<T> {
     Stored {
         bytes: u64,
         records: u64,
         took: Duration,
     },
     Failed(String),
+    /// This chunk will never be stored.
+    Hopeless(T, String),
 }
 
 struct Watched {
@@ -161,20 +176,25 @@ struct Watched {
 }
 
 /// Moves chunks to the spill.
-struct Mover<'a> {
+struct Mover<'a, T> {
     spill: Option<&'a Spill>,
+    began: SystemTime,
     outputs: HashMap<String, Watched>,
-    uploads: JoinSet<Upload>,
+    uploads: JoinSet<Upload<T>>,
+    /// Chunks that cannot be stored, kept from the others' way, each with its line for the operator.
+    aside: Vec<(T, String)>,
     spilled: Spilled,
     busy: Duration,
     failures: u32,
     paused_until: Option<Instant>,
 }
 
-impl<'a> Mover<'a> {
-    fn new(spill: Option<&'a Spill>) -> Mover<'a> {
+impl<'a, T: Taken> Mover<'a, T> {
+    fn new<A: Drainable<Taken = T>>(drain: &Drain<'a, A>) -> Mover<'a, T> {
         Mover {
-            spill,
+            spill: drain.plan.spill.as_ref(),
+            began: drain.began,
+            aside: Vec::new(),
             outputs: HashMap::new(),
             uploads: JoinSet::new(),
             spilled: Spilled::default(),
@@ -218,7 +238,7 @@ impl<'a> Mover<'a> {
     }
 
     /// Starts uploads while there is room and something to take.
-    fn feed<A: Drainable>(&mut self, drain: &Drain<'_, A>) {
+    fn feed<A: Drainable<Taken = T>>(&mut self, drain: &Drain<'_, A>) {
         let Some(spill) = self.spill else { return };
         if self
             .paused_until
@@ -237,30 +257,12 @@ impl<'a> Mover<'a> {
                 let Some(taken) = drain.agent.take(id) else {
                     break;
                 };
-                let output = spill.output.clone();
-                self.uploads.spawn(async move {
-                    let began = Instant::now();
-                    let (bytes, records) =
-                        (taken.chunk().len() as u64, taken.chunk().records() as u64);
-                    match output.write(taken.chunk()).await {
-                        Ok(()) => {
-                            taken.purge();
-                            Upload::Stored {
-                                bytes,
-                                records,
-                                took: began.elapsed(),
-                            }
-                        }
-                        Err(WriteError::Retry(error) | WriteError::Unrecoverable(error)) => {
-                            Upload::Failed(format!("{error:#}"))
-                        }
-                    }
-                });
+                self.uploads.spawn(upload(spill.clone(), self.began, taken));
             }
         }
     }
 
-    fn stored<A: Drainable>(&mut self, drain: &Drain<'_, A>, upload: Upload) {
+    fn stored<A: Drainable>(&mut self, drain: &Drain<'_, A>, upload: Upload<T>) {
         match upload {
             Upload::Stored {
                 bytes,
@@ -298,7 +300,29 @@ impl<'a> Mover<'a> {
                 );
                 self.spilled.last_error = Some(error);
             }
+            Upload::Hopeless(taken, error) => {
+                let chunk = taken.chunk();
+                let place = format!(
+                    "chunk {} ({} records): cannot be stored: {error}",
+                    chunk.id(),
+                    chunk.records()
+                );
+                tracing::error!(
+                    stage = "spill",
+                    elapsed = drain.elapsed(),
+                    place,
+                    "spill: this chunk cannot be stored, going on with the others"
+                );
+                self.spilled.last_error = Some(error);
+                self.aside.push((taken, place));
+            }
         }
+    }
+
+    /// Whether nothing is left but chunks that cannot be stored.
+    fn only_aside<A: Drainable>(&self, agent: &A) -> bool {
+        let left: usize = agent.backlog().iter().map(|output| output.chunks).sum();
+        self.uploads.is_empty() && !self.aside.is_empty() && left == self.aside.len()
     }
 
     /// Cuts the uploads in progress: their chunks go back to their queues and count as not safe. What comes later is the servers' again.
@@ -323,6 +347,45 @@ impl<'a> Mover<'a> {
         let seconds = self.busy.as_secs_f64() / PARALLEL as f64;
         (self.spilled.bytes > 0 && seconds > 0.0).then(|| self.spilled.bytes as f64 / seconds)
     }
+}
+
+/// Stores one chunk: as configured, or else as the entries that it is made of.
+async fn upload<T: Taken>(spill: Spill, began: SystemTime, taken: T) -> Upload<T> {
+    let start = Instant::now();
+    let (bytes, records) = (taken.chunk().len() as u64, taken.chunk().records() as u64);
+    let mut written = spill.output.write(taken.chunk()).await;
+    if let (Err(WriteError::Unrecoverable(error)), Some(place)) = (&written, &spill.place) {
+        tracing::warn!(
+            stage = "spill", chunk = %taken.chunk().id(), records, error = format!("{error:#}"),
+            "spill: a chunk has no form as configured, storing its MessagePack entries as they are"
+        );
+        written = raw(place, began, taken.chunk())
+            .await
+            .map_err(WriteError::Retry);
+    }
+    match written {
+        Ok(()) => {
+            taken.purge();
+            Upload::Stored {
+                bytes,
+                records,
+                took: start.elapsed(),
+            }
+        }
+        Err(WriteError::Retry(error)) => Upload::Failed(format!("{error:#}")),
+        Err(WriteError::Unrecoverable(error)) => Upload::Hopeless(taken, format!("{error:#}")),
+    }
+}
+
+/// What a forward server would have received, whatever is in it: `<path>/chunks/<tag>/<chunk id>.msgpack`.
+async fn raw(place: &Place, began: SystemTime, chunk: &Chunk) -> anyhow::Result<()> {
+    let tag = percent_encode(chunk.tag().as_str());
+    let prefix = place.prefix(began).await?;
+    let key = join(&prefix, &format!("chunks/{tag}/{}.msgpack", chunk.id()));
+    place
+        .store
+        .put_new(&key, chunk.segments().concat().into())
+        .await
 }
 
 fn turn<A: Drainable>(drain: &Drain<'_, A>, output: &OutputBacklog, from: Side, to: Side) {

@@ -86,6 +86,23 @@ impl FakeAgent {
         agent
     }
 
+    /// One more chunk at the head of the queue, which no reader of records understands.
+    pub fn queue_malformed(&self) {
+        let tag = Tag::new("app.log");
+        let mut chunk = Chunk::new(
+            ChunkKey { tag: tag.clone() },
+            Instant::now(),
+            SystemTime::now(),
+        );
+        chunk.append(EventStream {
+            tag,
+            entries: bytes::Bytes::from_static(&[0xc1, 0xc1]),
+            count: 1,
+            receipt: Receipt::new(self.book.clone(), 1_000_000),
+        });
+        lock(&self.state).queue.push_front(chunk);
+    }
+
     /// The agent has more to say about what is not safe.
     pub fn says(&self, place: &str) {
         lock(&self.state).not_safe.push(place.to_owned());

@@ -54,7 +54,7 @@ pub(super) async fn store<A: Drainable>(
     let stored = async {
         let body = serde_json::to_vec_pretty(&manifest)?;
         let name = format!("drain-{}.json", compact(drain.began));
-        let key = join(&drain.prefix(place).await?, &name);
+        let key = join(&place.prefix(drain.began).await?, &name);
         place.store.put(&key, body.into()).await?;
         anyhow::Ok(key)
     };

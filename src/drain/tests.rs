@@ -10,8 +10,10 @@ use super::journal::{Entry, Journal, boot_id};
 use super::params::{Archive, Params, Place, Plan, Source, Spill};
 use super::zabbix::Zabbix;
 use super::*;
+use crate::buffer::Chunk;
 use crate::config::types::{Secret, Time};
 use crate::output::s3::{self, S3};
+use crate::output::{Boxed, Output, WriteError};
 
 /// Long enough for any machine; nothing waits for it.
 pub(super) const PATIENCE: Duration = Duration::from_secs(60);
@@ -184,6 +186,67 @@ async fn what_no_server_takes_is_in_s3_before_the_hook_is_released() {
         "put /logs/residual/i-0aa11bb22cc33dd44/drain-",
         "CompleteLifecycleAction",
     ]);
+}
+
+#[tokio::test]
+async fn a_chunk_without_a_json_form_is_stored_as_it_is_and_blocks_nothing() {
+    let mut scene = Scene::new(dying()).await;
+    scene.plan.params.max_drain = Time(SHORT);
+    let agent = FakeAgent::new(6, 0, false);
+    agent.queue_malformed();
+    let report = scene.drain(&agent, Notice::new(Cause::Doorbell)).await;
+    assert!(report.residue.is_empty(), "{:?}", report.residue);
+    assert_eq!((report.spilled.records, agent.safe()), (7, 7));
+    let world = scene.aws.world();
+    let raw = world
+        .objects
+        .iter()
+        .find(|(key, _)| key.ends_with(".msgpack"))
+        .expect("stored as it is");
+    assert_eq!(&raw.1[..], [0xc1, 0xc1]);
+    assert!(
+        raw.0.contains(&format!("{ID}/chunks/app.log/")),
+        "{}",
+        raw.0
+    );
+}
+
+/// Takes what begins like an entry.
+struct Picky;
+
+impl Output for Picky {
+    fn write<'a>(&'a self, chunk: &'a Chunk) -> Boxed<'a, Result<(), WriteError>> {
+        let malformed = chunk.segments()[0].starts_with(&[0xc1]);
+        Box::pin(async move {
+            match malformed {
+                true => Err(WriteError::Unrecoverable(anyhow::anyhow!("no entry"))),
+                false => Ok(()),
+            }
+        })
+    }
+}
+
+#[tokio::test]
+async fn a_chunk_that_cannot_be_stored_at_all_is_set_aside_and_the_others_are_stored() {
+    let mut scene = Scene::new(dying()).await;
+    // Without a place for files there is no other form.
+    scene.plan.spill = Some(Spill {
+        output: Arc::new(Picky),
+        place: None,
+    });
+    scene.plan.params.max_drain = Time(SHORT);
+    let agent = FakeAgent::new(6, 0, false);
+    agent.queue_malformed();
+    let report = scene.drain(&agent, Notice::new(Cause::Doorbell)).await;
+    assert_eq!((report.spilled.records, agent.safe()), (6, 6));
+    assert_eq!((report.residue.chunks, report.residue.records), (1, 1));
+    let places = &report.residue.places;
+    assert!(
+        places
+            .iter()
+            .any(|place| place.contains("cannot be stored")),
+        "{places:?}"
+    );
 }
 
 #[tokio::test]
