@@ -30,6 +30,15 @@ pub struct FileResult {
     pub error: Option<String>,
 }
 
+/// What of the files is not stored: one line each, for the operator.
+pub fn not_archived(files: &[FileResult]) -> Vec<String> {
+    let failed = files.iter().filter_map(|file| {
+        let error = file.error.as_ref()?;
+        Some(format!("not archived: {}: {error}", file.path))
+    });
+    failed.collect()
+}
+
 /// Uploads what the globs match, until the time for it is over.
 pub(super) async fn upload<A: Drainable>(drain: &Drain<'_, A>) -> Vec<FileResult> {
     let Some(archive) = &drain.plan.archive else {
@@ -43,16 +52,14 @@ pub(super) async fn upload<A: Drainable>(drain: &Drain<'_, A>) -> Vec<FileResult
     let prefix = match archive.place.prefix(drain.began).await {
         Ok(prefix) => prefix,
         Err(error) => {
-            tracing::error!(
-                stage = "archive",
-                error = format!("{error:#}"),
-                "archive: no file is uploaded"
-            );
-            return Vec::new();
+            let error = format!("{error:#}");
+            tracing::error!(stage = "archive", error, "archive: no file is uploaded");
+            let all = archive.paths.iter();
+            return all.map(|path| failed(path, error.clone())).collect();
         }
     };
-    let mut results = Vec::new();
-    for path in matching(&archive.paths) {
+    let (paths, mut results) = matching(&archive.paths);
+    for path in paths {
         let end = drain.budget(0, None).spill.max(drain.start);
         let result = one(&archive.place, &prefix, &path, end).await;
         if let Some(error) = &result.error {
@@ -84,13 +91,7 @@ pub(super) async fn upload<A: Drainable>(drain: &Drain<'_, A>) -> Vec<FileResult
 
 async fn one(place: &Place, prefix: &str, path: &Path, end: Instant) -> FileResult {
     let key = join(prefix, &format!("files{}", path.display()));
-    let mut result = FileResult {
-        path: path.display().to_string(),
-        key: None,
-        bytes: 0,
-        truncated: false,
-        error: Some("out of time".to_owned()),
-    };
+    let mut result = failed(&path.display().to_string(), "out of time".to_owned());
     for attempt in 1..=TRIES {
         if Instant::now() >= end {
             break;
@@ -119,8 +120,19 @@ async fn one(place: &Place, prefix: &str, path: &Path, end: Instant) -> FileResu
     result
 }
 
-/// Regular files that the globs match, once each, in order.
-fn matching(globs: &[String]) -> Vec<PathBuf> {
+fn failed(path: &str, error: String) -> FileResult {
+    FileResult {
+        path: path.to_owned(),
+        key: None,
+        bytes: 0,
+        truncated: false,
+        error: Some(error),
+    }
+}
+
+/// Regular files that the globs match, once each, in order; and where nobody could look.
+fn matching(globs: &[String]) -> (Vec<PathBuf>, Vec<FileResult>) {
+    let mut hidden = Vec::new();
     let mut paths: Vec<PathBuf> = globs
         .iter()
         .filter_map(|pattern| glob::glob(pattern).ok())
@@ -129,6 +141,7 @@ fn matching(globs: &[String]) -> Vec<PathBuf> {
             Ok(path) => Some(path),
             Err(error) => {
                 tracing::error!(stage = "archive", path = %error.path().display(), error = %error.error(), "archive: cannot look into a directory");
+                hidden.push(failed(&error.path().display().to_string(), error.error().to_string()));
                 None
             }
         })
@@ -136,7 +149,7 @@ fn matching(globs: &[String]) -> Vec<PathBuf> {
         .collect();
     paths.sort();
     paths.dedup();
-    paths
+    (paths, hidden)
 }
 
 impl Place {
@@ -164,6 +177,6 @@ mod tests {
         std::fs::create_dir(at("b.log")).expect("made");
         std::os::unix::fs::symlink("/etc/passwd", at("c.log")).expect("linked");
         let all = at("*.log").display().to_string();
-        assert_eq!(matching(&[all.clone(), all]), [at("a.log")]);
+        assert_eq!(matching(&[all.clone(), all]).0, [at("a.log")]);
     }
 }

@@ -162,6 +162,8 @@ async fn stages<A: Drainable>(drain: &Drain<'_, A>) -> DrainReport {
         true => Vec::new(),
         false => archive::upload(drain).await,
     };
+    let not_archived = archive::not_archived(&files);
+    drain.record(|entry| entry.not_safe.extend(not_archived));
 
     drain.reach(Stage::Manifest);
     let manifest = manifest::store(drain, &before, &residue, &spilled, &files).await;

@@ -351,6 +351,36 @@ async fn commands_files_and_zabbix_come_in_their_order() {
 }
 
 #[tokio::test]
+async fn a_file_that_is_not_archived_is_named_and_changes_no_verdict() {
+    let mut scene = Scene::new(World {
+        s3_refuses: true,
+        ..dying()
+    })
+    .await;
+    scene.plan.params.on_undelivered = OnUndelivered::Abandon;
+    std::fs::write(scene.path("a.log"), "whole file\n").expect("written");
+    scene.plan.archive = Some(Archive {
+        paths: vec![scene.path("*.log").display().to_string()],
+        place: scene.plan.place().expect("a place").clone(),
+    });
+    let report = scene
+        .drain(&FakeAgent::new(1, 0, true), Notice::new(Cause::Doorbell))
+        .await;
+    assert_eq!(report.release, Release::Completed("CONTINUE".to_owned()));
+    let lines = archive::not_archived(&report.files);
+    let expected = format!("not archived: {}: ", scene.path("a.log").display());
+    assert!(
+        lines.len() == 1 && lines[0].starts_with(&expected),
+        "{lines:?}"
+    );
+    let journal = Journal::new(&scene.plan.params.journal_path)
+        .read()
+        .expect("readable")
+        .expect("written");
+    assert_eq!(journal.not_safe, lines);
+}
+
+#[tokio::test]
 async fn a_letter_alone_is_no_witness_and_deletes_no_host() {
     let world = World {
         target: Some("InService".to_owned()),

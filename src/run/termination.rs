@@ -14,6 +14,7 @@ use tracing::{error, info, warn};
 use crate::agent::Agent;
 use crate::aws::{self, Aws};
 use crate::control::{Control, Request};
+use crate::drain::archive::not_archived;
 use crate::drain::release::Release;
 use crate::drain::{self, DrainReport, Notice, Plan, View};
 use crate::signal::{Ask, Signals};
@@ -282,6 +283,7 @@ fn summary(report: &DrainReport) -> Vec<String> {
             .iter()
             .map(|place| format!("not safe: {place}")),
     );
+    lines.extend(not_archived(&report.files));
     lines
 }
 
@@ -290,13 +292,44 @@ fn ended_well(report: &DrainReport) -> bool {
     if !released {
         error!(release = ?report.release, "the drain ended and the hook is not released");
     }
-    released && report.residue.is_empty()
+    released && report.residue.is_empty() && not_archived(&report.files).is_empty()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::drain::archive::FileResult;
     use crate::drain::params::{Params, Source};
+
+    #[test]
+    fn a_drain_that_did_not_archive_everything_did_not_end_well() {
+        let mut report = DrainReport {
+            release: Release::Nothing("nobody waits".to_owned()),
+            residue: Default::default(),
+            spilled: Default::default(),
+            before: vec![],
+            files: vec![],
+            manifest: None,
+            after: vec![],
+            deleted: false,
+            ledger: Default::default(),
+            took: Duration::ZERO,
+            lives_on: false,
+        };
+        assert!(ended_well(&report));
+        report.files.push(FileResult {
+            path: "/var/log/a.log".to_owned(),
+            key: None,
+            bytes: 0,
+            truncated: false,
+            error: Some("AccessDenied".to_owned()),
+        });
+        assert!(!ended_well(&report));
+        assert_eq!(
+            summary(&report).last().map(String::as_str),
+            Some("not archived: /var/log/a.log: AccessDenied")
+        );
+    }
 
     #[tokio::test]
     async fn a_watch_that_panics_is_an_error_and_not_a_silence() {
