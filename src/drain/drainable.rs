@@ -2,7 +2,7 @@
 
 use std::future::Future;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::buffer::Chunk;
 
@@ -24,7 +24,8 @@ pub struct OutputBacklog {
 }
 
 /// What became of every line: read = delivered + spilled + kept + backed up + discarded + dropped.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Ledger {
     /// Lines read from files.
     pub lines_read: u64,

@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
+use super::drainable::Ledger;
+
 /// How far a drain has come. Each value means that the stage before it is done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -57,6 +59,8 @@ pub struct Entry {
     pub stage: Stage,
     /// What is not safe and where, as the operator read it.
     pub not_safe: Vec<String>,
+    /// The count of every line when the data was done with.
+    pub ledger: Option<Ledger>,
 }
 
 /// Whether a journal found at start is about this life of this machine.

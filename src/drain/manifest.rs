@@ -76,7 +76,9 @@ pub(super) async fn store<A: Drainable>(
         stage = "manifest",
         elapsed = drain.elapsed(),
         error,
-        "manifest: not stored, its content is in this log and in the journal"
+        ledger = serde_json::to_string(&manifest.ledger).unwrap_or_default(),
+        not_safe = ?residue.places,
+        "manifest: not stored, the counts and what is not safe stand in this line and in the journal"
     );
     None
 }

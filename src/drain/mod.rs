@@ -291,6 +291,10 @@ async fn watch_stop<A: Drainable>(
 
 fn tell<A: Drainable>(drain: &Drain<'_, A>, residue: &Residue, spilled: &Spilled) {
     let elapsed = drain.elapsed();
+    drain.record(|entry| {
+        entry.not_safe = residue.places.clone();
+        entry.ledger = Some(drain.agent.ledger());
+    });
     if spilled.chunks > 0 {
         tracing::info!(
             stage = "spill",
@@ -314,7 +318,6 @@ fn tell<A: Drainable>(drain: &Drain<'_, A>, residue: &Residue, spilled: &Spilled
     for place in &residue.places {
         tracing::error!(stage = "flush", elapsed, place, "flush: not safe");
     }
-    drain.record(|entry| entry.not_safe = residue.places.clone());
 }
 
 fn tell_outcome<A: Drainable>(drain: &Drain<'_, A>, stage: &str, outcome: &Outcome) {

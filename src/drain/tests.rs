@@ -250,7 +250,7 @@ async fn a_chunk_that_cannot_be_stored_at_all_is_set_aside_and_the_others_are_st
 }
 
 #[tokio::test]
-async fn when_s3_refuses_the_lines_stay_and_the_operator_reads_where() {
+async fn when_s3_refuses_the_lines_stay_and_the_journal_has_what_the_manifest_would_say() {
     for (rule, result) in [
         (OnUndelivered::Continue, "CONTINUE"),
         (OnUndelivered::Abandon, "ABANDON"),
@@ -283,7 +283,12 @@ async fn when_s3_refuses_the_lines_stay_and_the_operator_reads_where() {
             .read()
             .expect("readable")
             .expect("written");
-        assert_eq!(journal.not_safe, report.residue.places);
+        assert_eq!(
+            (journal.not_safe, journal.ledger),
+            (report.residue.places, Some(report.ledger)),
+            "the manifest is not stored: the journal has what it says"
+        );
+        assert!(report.manifest.is_none());
         assert!(!agent.paused(), "what comes later is the servers' again");
     }
 }
