@@ -26,6 +26,9 @@ pub use retry::{RetrySettings, RetryType};
 
 use retry::{Retry, Target, Verdict};
 
+/// A hurried output tells its failures at most this often.
+const QUIET: Duration = Duration::from_secs(60);
+
 /// How one output is flushed: the flush part of its `<buffer>`.
 #[derive(Clone, Debug)]
 pub struct FlushSettings {
@@ -71,6 +74,7 @@ pub struct Flusher {
     settings: FlushSettings,
     backup: Backup,
     retry: Mutex<Retry>,
+    quiet: Mutex<Quiet>,
     hurried: AtomicBool,
     pace: watch::Sender<Pace>,
     delivered: Delivered,
@@ -85,6 +89,25 @@ enum Pace {
     Settle,
     /// Nothing: even the write in progress is given up.
     Pause,
+}
+
+/// Makes one line of many failures: the first, then one a minute.
+#[derive(Debug, Default)]
+struct Quiet {
+    until: Option<Instant>,
+    failures: u64,
+}
+
+impl Quiet {
+    /// How many failures a line stands for now; `None`: no line yet.
+    fn failed(&mut self, now: Instant) -> Option<u64> {
+        self.failures += 1;
+        if self.until.is_some_and(|until| now < until) {
+            return None;
+        }
+        self.until = Some(now + QUIET);
+        Some(std::mem::take(&mut self.failures))
+    }
 }
 
 enum Step {
@@ -111,6 +134,7 @@ impl Flusher {
             settings,
             backup,
             retry: Mutex::default(),
+            quiet: Mutex::default(),
             hurried: AtomicBool::new(false),
             pace: watch::Sender::new(Pace::Run),
             delivered: Delivered::default(),
@@ -332,6 +356,9 @@ impl Flusher {
         };
         match verdict {
             Verdict::RetryAt(next) => {
+                let Some(failures) = self.said(now) else {
+                    return;
+                };
                 let wait = next.saturating_duration_since(now).as_secs_f64();
                 let with = if target == Target::Primary {
                     ""
@@ -339,7 +366,7 @@ impl Flusher {
                     " with secondary output"
                 };
                 warn!(
-                    plugin_id = self.id, retry_times, retry_in = format!("{wait:.1}s"), chunk = %chunk.id(),
+                    plugin_id = self.id, failures, retry_times, retry_in = format!("{wait:.1}s"), chunk = %chunk.id(),
                     error = format!("{reason:#}"), "failed to flush the buffer{with}."
                 );
             }
@@ -350,6 +377,16 @@ impl Flusher {
                 );
                 self.back_up(chunk).await;
             }
+        }
+    }
+
+    /// How many failures the next line stands for; `None` where it is too early for one. Only a hurried output keeps
+    /// silent: it tries five times a second.
+    fn said(&self, now: Instant) -> Option<u64> {
+        let mut quiet = self.quiet.lock().unwrap_or_else(PoisonError::into_inner);
+        match self.hurried.load(Ordering::Relaxed) {
+            true => quiet.failed(now),
+            false => Some(1),
         }
     }
 

@@ -151,6 +151,18 @@ impl Rig {
     }
 }
 
+#[test]
+fn in_a_hurry_failures_are_told_at_first_and_then_once_a_minute_with_their_count() {
+    let (mut quiet, began) = (Quiet::default(), Instant::now());
+    let told: Vec<(u64, u64)> = (0..1000)
+        .filter_map(|n| {
+            let failures = quiet.failed(began + n * Duration::from_millis(200))?;
+            Some((u64::from(n), failures))
+        })
+        .collect();
+    assert_eq!(told, [(0, 1), (300, 300), (600, 300), (900, 300)]);
+}
+
 #[tokio::test]
 async fn a_forced_flush_takes_what_is_staged_in_order() {
     let output = Script::new(&[]);
