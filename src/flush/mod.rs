@@ -366,7 +366,7 @@ impl Flusher {
                     " with secondary output"
                 };
                 warn!(
-                    plugin_id = self.id, failures, retry_times, retry_in = format!("{wait:.1}s"), chunk = %chunk.id(),
+                    plugin_id = self.id, failures, retry_times, backlog_bytes = self.backlog().bytes, retry_in = format!("{wait:.1}s"), chunk = %chunk.id(),
                     error = format!("{reason:#}"), "failed to flush the buffer{with}."
                 );
             }
