@@ -149,7 +149,7 @@ impl Run<'_> {
             () = self.signals.insisted() => return Ok(Changed::Exit(aborted())),
         }
         // Dropped before the next begins: it listens on the same socket.
-        drop(self.termination.take());
+        self.termination = None;
         let (plan, drain) = (ready.plan, ready.drain);
         let (agent, drain) = match Agent::start(plan).await {
             Ok(agent) => {
