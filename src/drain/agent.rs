@@ -135,6 +135,7 @@ mod tests {
     use crate::agent::configure::PlannedInput;
     use crate::buffer::{Limits, OverflowAction};
     use crate::input::{Input, Progress, Surroundings};
+    use crate::stop::Phase;
 
     /// Has read what it could.
     struct Hindered;

@@ -13,11 +13,10 @@ use anyhow::Context;
 use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use serde::Serialize;
 
 use crate::buffer::Chunk;
-use crate::event::msgpack::{
-    self, Malformed, read_map_header, skip_value, write_map_header, write_str, write_uint,
-};
+use crate::event::msgpack::{self, Malformed, read_map_header, skip_value, write_str, write_uint};
 use crate::event::record;
 
 /// How chunks are written: parameters of out_forward.
@@ -62,7 +61,7 @@ impl Frame {
         Ok(Frame {
             head,
             entries,
-            option: option(chunk.records(), encoding.gzip, awaits.as_deref()),
+            option: option(chunk.records(), encoding.gzip, awaits.as_deref())?,
             awaits,
         })
     }
@@ -77,18 +76,23 @@ impl Frame {
     }
 }
 
-fn option(size: usize, gzip: bool, chunk: Option<&str>) -> Vec<u8> {
-    let mut option = Vec::with_capacity(64);
-    write_map_header(&mut option, if chunk.is_some() { 3 } else { 2 });
-    write_str(&mut option, b"size");
-    write_uint(&mut option, size as u64);
-    write_str(&mut option, b"compressed");
-    write_str(&mut option, if gzip { b"gzip" } else { b"text" });
-    if let Some(id) = chunk {
-        write_str(&mut option, b"chunk");
-        write_str(&mut option, id.as_bytes());
-    }
-    option
+/// The option map, its keys in Fluentd's order.
+#[derive(Serialize)]
+struct Options<'a> {
+    size: usize,
+    compressed: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    chunk: Option<&'a str>,
+}
+
+fn option(size: usize, gzip: bool, chunk: Option<&str>) -> anyhow::Result<Vec<u8>> {
+    let compressed = if gzip { "gzip" } else { "text" };
+    let options = Options {
+        size,
+        compressed,
+        chunk,
+    };
+    rmp_serde::to_vec_named(&options).context("cannot encode the option map")
 }
 
 fn with_integer_times(segments: &[Bytes]) -> anyhow::Result<Bytes> {
