@@ -31,19 +31,10 @@ pub struct Ledger {
     pub spilled: u64,
     /// Events in buffers: not safe yet.
     pub kept: u64,
-    /// Bytes of these events.
-    pub kept_bytes: u64,
     /// Bytes in the files that were not read, as of the last look.
     pub behind_bytes: u64,
     /// Bytes that were read and stand in no buffer, although their lines are not safe: the next start reads them again.
     pub forgotten_bytes: u64,
-}
-
-impl Ledger {
-    /// Whether something that was read or stands in a file is not safe yet.
-    pub fn owes(&self) -> bool {
-        self.kept > 0 || self.behind_bytes > 0 || self.forgotten_bytes > 0
-    }
 }
 
 /// Adds what a counter shows now.

@@ -345,7 +345,6 @@ impl Agent {
             ledger::add(&mut sum.discarded, &delivered.discarded_records);
             sum.overflowed += flusher.buffer().dropped_records();
             sum.kept += backlog.records as u64;
-            sum.kept_bytes += backlog.bytes as u64;
         }
         sum
     }

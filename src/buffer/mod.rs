@@ -93,11 +93,6 @@ impl Buffer {
         })
     }
 
-    /// The bounds.
-    pub fn limits(&self) -> &Limits {
-        &self.limits
-    }
-
     /// What is in it now.
     pub fn backlog(&self) -> Backlog {
         self.state().level

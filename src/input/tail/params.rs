@@ -285,6 +285,11 @@ impl Params {
             "has no effect: files are looked at once a second",
         );
         warn_if(
+            self.ignore_repeated_permission_error,
+            "ignore_repeated_permission_error",
+            "has no effect: an unreadable file is told once, and again when that changes",
+        );
+        warn_if(
             self.open_on_every_update,
             "open_on_every_update",
             "has no effect: files stay open while they are read",
