@@ -217,3 +217,27 @@ standby
     assert!(!text.contains("is not used"), "{text}");
     Ok(())
 }
+
+#[test]
+fn a_tail_parameter_without_effect_is_announced_with_its_line() -> Result<()> {
+    let asked = [
+        "pos_file_compaction_interval 72h",
+        "follow_inodes true",
+        "skip_refresh_on_startup true",
+        "encoding utf-8",
+        "read_bytes_limit_per_second 1m",
+        "enable_watch_timer false",
+        "open_on_every_update true",
+        "ignore_repeated_permission_error true",
+    ];
+    let lines = asked.map(|line| format!("  {line}\n")).concat();
+    let source = GOOD_SOURCE.replace("</source>\n", &format!("{lines}</source>\n"));
+    let (status, text) = dry_run(format!("{source}{GOOD_MATCH}").as_bytes())?;
+    assert_eq!(status, Some(0), "{text}");
+    for (number, line) in asked.iter().enumerate() {
+        let name = line.split(' ').next().unwrap_or_default();
+        let said = format!("a.conf:{}: in <source>: {name}:", number + 6);
+        assert!(text.contains(&said), "{said} is not in:\n{text}");
+    }
+    Ok(())
+}
