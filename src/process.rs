@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, bail};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Gid, Group, Uid, User, daemon, initgroups, setgid, setuid};
 
@@ -19,6 +20,7 @@ pub fn prepare(args: &Args) -> anyhow::Result<()> {
     if let Some(pid_file) = &args.daemon {
         detach(pid_file)?;
     }
+    raise_open_files();
     change_user(args.user.as_deref(), args.group.as_deref())
 }
 
@@ -51,6 +53,23 @@ fn change_user(user: Option<&str>, group: Option<&str>) -> anyhow::Result<()> {
         setuid(user.uid).with_context(|| format!("cannot change to user {}", user.name))?;
     }
     Ok(())
+}
+
+/// How many descriptors this process may have, once [`prepare`] has taken what it is allowed.
+pub fn open_files() -> usize {
+    let limits = getrlimit(Resource::RLIMIT_NOFILE);
+    let most = limits.map_or(1024, |(_, hard)| hard);
+    usize::try_from(most).unwrap_or(usize::MAX)
+}
+
+/// Ten thousand log files need as many descriptors; the soft limit is low for programs that use `select`.
+fn raise_open_files() {
+    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
+        && soft < hard
+        && let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
+    {
+        eprintln!("affluent: the limit of open files stays at {soft}: {error}");
+    }
 }
 
 fn find_user(name: &str) -> anyhow::Result<User> {

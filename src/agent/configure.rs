@@ -55,6 +55,8 @@ pub struct Settings {
     pub outputs: OutputContext,
     /// `without_source`.
     pub without_source: bool,
+    /// How many descriptors the process may have.
+    pub open_files: usize,
 }
 
 /// Wires a configuration.
@@ -431,12 +433,20 @@ impl<'a> Wiring<'a> {
         }
         self.errors.into_result()?;
         let limit = u64::try_from(self.smallest_total).unwrap_or(u64::MAX);
-        self.plan
-            .inputs
-            .iter_mut()
-            .for_each(|planned| planned.input.limit_read_ahead(limit));
+        let open_files = open_files_each(self.settings.open_files, self.plan.inputs.len());
+        for planned in &mut self.plan.inputs {
+            planned.input.limit_read_ahead(limit);
+            planned.input.limit_open_files(open_files);
+        }
         Ok(self.plan)
     }
+}
+
+/// How many files each of the sources may keep open: a quarter of what the process may, and no fewer than 64, is left to sockets, chunks and
+/// libraries.
+fn open_files_each(limit: usize, sources: usize) -> usize {
+    let files = limit.saturating_sub((limit / 4).max(64));
+    (files / sources.max(1)).max(1)
 }
 
 /// Fluentd's chunk key of an output that has none, where v0.12 parameters become a `<buffer>`.

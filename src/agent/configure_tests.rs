@@ -10,6 +10,7 @@ fn plan(text: &str) -> Plan {
     let settings = Settings {
         root_dir: PathBuf::from("/nonexistent"),
         outputs: OutputContext::default(),
+        open_files: 1024,
         without_source: true,
     };
     configure(config.root(), &settings).expect("plan")

@@ -91,6 +91,8 @@ impl Input for Source {
     }
 
     fn limit_read_ahead(&mut self, _bytes: u64) {}
+
+    fn limit_open_files(&mut self, _files: usize) {}
 }
 
 /// Takes everything, or nothing.

@@ -165,6 +165,8 @@ mod tests {
 
         fn limit_read_ahead(&mut self, _bytes: u64) {}
 
+        fn limit_open_files(&mut self, _files: usize) {}
+
         fn pos_file(&self) -> Option<&Path> {
             None
         }

@@ -2,7 +2,9 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use serde::Serialize;
 
 use crate::config::{Element, Result};
 use crate::event::Collector;
@@ -10,8 +12,96 @@ use crate::stop::Stop;
 
 pub mod tail;
 
+/// Lines that gave no event, by why.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Skipped {
+    /// The text does not have the parser's form.
+    pub unmatched: u64,
+    /// The form fits and a value does not.
+    pub invalid: u64,
+    /// Longer than `max_line_size`.
+    pub too_long: u64,
+}
+
+impl Skipped {
+    /// Adds others.
+    pub fn add(&mut self, others: Skipped) {
+        self.unmatched += others.unmatched;
+        self.invalid += others.invalid;
+        self.too_long += others.too_long;
+    }
+
+    /// All of them.
+    pub fn sum(&self) -> u64 {
+        self.unmatched + self.invalid + self.too_long
+    }
+}
+
+/// What came of the lines of one path in this run: read = safe + forgotten + waiting.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Totals {
+    /// Lines that were made into batches.
+    pub lines: u64,
+    /// Their bytes, newlines included.
+    pub bytes: u64,
+    /// Lines that are acknowledged, durable or stored, and skipped ones.
+    pub safe_lines: u64,
+    /// Their bytes.
+    pub safe_bytes: u64,
+    /// Lines that left the buffers without being safe: the next start reads them again.
+    pub forgotten_lines: u64,
+    /// Their bytes.
+    pub forgotten_bytes: u64,
+    /// Lines among those read that gave no event.
+    pub skipped: Skipped,
+}
+
+impl Totals {
+    /// Lines in buffers and in flight.
+    pub fn waiting_lines(&self) -> u64 {
+        self.lines - self.safe_lines - self.forgotten_lines
+    }
+
+    /// Their bytes.
+    pub fn waiting_bytes(&self) -> u64 {
+        self.bytes - self.safe_bytes - self.forgotten_bytes
+    }
+
+    /// Adds another path's.
+    pub fn add(&mut self, other: &Totals) {
+        self.lines += other.lines;
+        self.bytes += other.bytes;
+        self.safe_lines += other.safe_lines;
+        self.safe_bytes += other.safe_bytes;
+        self.forgotten_lines += other.forgotten_lines;
+        self.forgotten_bytes += other.forgotten_bytes;
+        self.skipped.add(other.skipped);
+    }
+}
+
+/// One path of a source, as of the moment of asking.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct FileReport {
+    /// The path.
+    pub path: PathBuf,
+    /// What was read and what came of it.
+    #[serde(flatten)]
+    pub totals: Totals,
+    /// Lines in buffers and in flight.
+    pub waiting_lines: u64,
+    /// Bytes that were read and belong to no batch yet: an unfinished line, a text that waits for its last line.
+    pub held_bytes: u64,
+    /// Bytes that stand in the file, in all its generations, and were not read.
+    pub behind_bytes: u64,
+    /// Generations that are being read: more than one while a rotated one is not finished.
+    pub generations: usize,
+}
+
+/// Reports on each path of a source.
+pub type Report = Box<dyn Fn() -> Vec<FileReport> + Send + Sync>;
+
 /// What an input tells while it runs. All counters are of this run.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Progress {
     /// Lines read.
     pub lines: AtomicU64,
@@ -27,6 +117,8 @@ pub struct Progress {
     pub files: AtomicU64,
     /// Paths that cannot be read, each with the reason, as of the last look.
     unreadable: Mutex<Vec<String>>,
+    /// Who reports on each file.
+    report: OnceLock<Report>,
 }
 
 impl Progress {
@@ -51,6 +143,17 @@ impl Progress {
             .filter(|(path, _)| path.try_exists().unwrap_or(true))
             .map(|(path, reason)| format!("{}: {reason}", path.display()))
             .collect();
+    }
+
+    /// Says who reports on each file; once.
+    pub fn report_by(&self, report: Report) {
+        // A second one would be of the same source.
+        let _ = self.report.set(report);
+    }
+
+    /// A report on each file. It looks at all of them: not for an asynchronous thread.
+    pub fn report(&self) -> Vec<FileReport> {
+        self.report.get().map(|report| report()).unwrap_or_default()
     }
 
     fn paths(&self) -> MutexGuard<'_, Vec<String>> {
@@ -85,6 +188,9 @@ pub trait Input: Send {
 
     /// How many bytes it may read ahead of what is safe. The agent lowers it to the smallest `total_limit_size` behind it.
     fn limit_read_ahead(&mut self, bytes: u64);
+
+    /// How many files it may keep open at once.
+    fn limit_open_files(&mut self, files: usize);
 
     /// Where it keeps its positions: two inputs must not share one.
     fn pos_file(&self) -> Option<&Path>;

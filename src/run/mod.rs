@@ -127,6 +127,7 @@ fn wire(args: &Args, config: Config) -> Result<Ready, ConfigErrors> {
         root_dir,
         outputs,
         without_source: args.without_source,
+        open_files: process::open_files(),
     };
     let plan = errors.collect(configure(config.root(), &settings));
     match plan {

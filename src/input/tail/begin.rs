@@ -1,6 +1,6 @@
 //! What a name that was found becomes: a generation that is read from the right place, or nothing.
 //!
-//! Where reading begins follows from the pos_file ([`Memory`]), from what this run has read already, and from
+//! Where reading begins follows from the pos_file ([`Memory`](super::memory::Memory)), from what this run has read already, and from
 //! `read_from_head`. The part of [`Source`] that is not the loop.
 
 use std::collections::{BTreeSet, HashMap};
@@ -10,44 +10,40 @@ use std::time::{Duration, Instant, SystemTime};
 use tracing::warn;
 
 use super::discover::Found;
-use super::file::{Identity, Origin, State, open};
+use super::file::{Identity, Origin, State};
+use super::files::Files;
+use super::known::Known;
 use super::params::tag_for;
-use super::pos_file::Entry;
 use super::source::Source;
+use super::state_file::Remembered;
 use super::track::Track;
 use crate::event::Tag;
 
 /// The pause after an expansion of `path` is at least this many times its cost.
 const DISCOVER_SHARE: u32 = 10;
 
-/// What the pos_file said at start, as far as nobody has taken it up.
-#[derive(Default)]
-pub struct Memory {
-    /// Entries by path.
-    pub entries: Vec<Entry>,
-    /// When it was last written.
-    pub modified: Option<SystemTime>,
-    /// No file of this source was ever read: those that stand there are old.
-    pub first_start: bool,
-    /// The first expansion of `path` is not done yet.
-    pub starting: bool,
-}
-
 impl Source {
     /// Expands `path` and begins to read what is new.
-    pub fn discover(&mut self) {
+    pub fn discover(&mut self, files: &mut Files) {
         let start = Instant::now();
+        files.known.listings.forget();
         let mut found = self.targets.find(SystemTime::now());
         if self.watch.set(&found.directories) {
             // Whatever appeared before the watch was on.
             found = self.targets.find(SystemTime::now());
         }
-        let Found { fixed, globbed, .. } = found;
+        let Found {
+            fixed,
+            globbed,
+            matcher,
+            ..
+        } = found;
+        self.matcher = matcher;
         self.aliases.clear();
-        for track in self.tracks.values_mut() {
+        for track in files.tracks.values_mut() {
             track.wanted = fixed.contains(&track.path) || globbed.contains(&track.path);
         }
-        let new = |path: &&PathBuf| !self.tracks.contains_key(*path);
+        let new = |path: &&PathBuf| !files.tracks.contains_key(*path);
         let paths: Vec<PathBuf> = fixed
             .iter()
             .chain(globbed.iter().filter(|path| self.is_recent(path)))
@@ -55,12 +51,12 @@ impl Source {
             .cloned()
             .collect();
         for path in paths {
-            self.begin(path);
+            self.begin(files, path);
         }
         self.fixed = fixed;
-        self.find_aliases();
+        self.find_aliases(files);
         if std::mem::take(&mut self.memory.starting) {
-            self.resume_vanished(&globbed);
+            self.resume_vanished(files, &globbed);
         }
         let now = Instant::now();
         self.clock.refresh = now
@@ -73,15 +69,39 @@ impl Source {
         self.clock.names_allowed = now + (now - start) * DISCOVER_SHARE;
     }
 
+    /// Takes up a name that appeared, went or changed. False for one that says nothing about files of ours.
+    pub fn look_at_name(&mut self, files: &mut Files, path: &Path) -> bool {
+        self.aliases.remove(path);
+        files.known.listings.forget_beside(path);
+        if files.tracks.contains_key(path) {
+            files.look(path);
+            self.find_alias(files, path);
+            return true;
+        }
+        let covered = self.matcher.covers(path);
+        if covered {
+            self.begin(files, path.to_owned());
+        }
+        covered
+    }
+
     /// Paths at which a generation stands that is read under another path, from which it was renamed.
-    fn find_aliases(&mut self) {
-        for track in self.tracks.values_mut().filter(|track| track.wanted) {
-            if track.current().is_none()
-                && let Ok(meta) = std::fs::metadata(&track.path)
-                && self.known.reading.contains(&Identity::of(&meta))
-            {
-                self.aliases.insert(track.path.clone(), Identity::of(&meta));
-            }
+    fn find_aliases(&mut self, files: &mut Files) {
+        let odd = files.tracks.values().filter(|track| !track.is_plain());
+        let paths: Vec<PathBuf> = odd.map(|track| track.path.clone()).collect();
+        paths.iter().for_each(|path| self.find_alias(files, path));
+    }
+
+    fn find_alias(&mut self, files: &mut Files, path: &Path) {
+        let Some(track) = files.tracks.get_mut(path) else {
+            return;
+        };
+        if track.wanted
+            && track.current().is_none()
+            && let Ok(meta) = std::fs::metadata(path)
+            && files.known.reading.contains(&Identity::of(&meta))
+        {
+            self.aliases.insert(path.to_owned(), Identity::of(&meta));
         }
     }
 
@@ -94,36 +114,31 @@ impl Source {
             .and_then(|meta| meta.modified())
             .ok()
             .and_then(|modified| modified.elapsed().ok());
-        age.is_none_or(|age| age <= limit.0)
-            || self.memory.entries.iter().any(|entry| entry.path == path)
+        age.is_none_or(|age| age <= limit.0) || self.memory.knows(path)
     }
 
     /// Begins to read the file at `path`, if there is one that nobody reads.
-    pub fn begin(&mut self, path: PathBuf) {
-        let opened = match open(&path) {
+    pub fn begin(&mut self, files: &mut Files, path: PathBuf) {
+        let opened = match files.open(&path) {
             Ok(opened) => opened,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                return self.begin_missing(path);
+                return self.begin_missing(files, path);
             }
-            Err(error) => return trouble(&mut self.troubles, &path, &error),
+            Err(error) => return files.trouble(&path, &error),
         };
-        self.troubles.remove(&path);
-        if self.known.reading.contains(&opened.identity) {
+        files.troubles.remove(&path);
+        if files.known.reading.contains(&opened.identity) {
             self.aliases.insert(path, opened.identity);
-            self.known.ledger.mark_moved();
+            files.known.ledger.mark_moved();
             return;
         }
-        let mut track = Track::new(path.clone(), self.tag(&path));
+        let known = &mut files.known;
+        let mut track = Track::new(path.clone(), self.tag(&path), &known.ledger);
         let origin = match self.memory.take_inode(&path, opened.identity.inode) {
-            Some(entry) => {
-                if entry.position > opened.size {
-                    warn!(path = %path.display(), position = entry.position, size = opened.size, "file is shorter than its position, reading it from its head");
-                }
-                Origin::Resumed(entry.position)
-            }
+            Some(remembered) => Origin::Resumed(remembered.resume),
             None => match self.memory.take_path(&path) {
-                Some(entry) => {
-                    self.resume_before(&mut track, entry);
+                Some(remembered) => {
+                    self.resume_before(known, &mut track, &remembered);
                     Origin::New
                 }
                 None if self.memory.starting
@@ -138,23 +153,32 @@ impl Source {
                 }
             },
         };
+        while let Some(older) = self.memory.take_path(&path) {
+            if !track.resume_rotated(known, &older) && older.ours {
+                tell_lost(&older);
+            }
+        }
         // Before the positions are written, which say that everything older is known.
-        track.find_between(&mut self.known, Some(opened.identity));
-        let current = self.known.begin(opened, origin, State::Current);
-        track.add(current);
-        self.tracks.insert(path, track);
+        track.find_between(known, Some(opened.identity));
+        match known.begin(opened, origin, State::Current, &track) {
+            Ok(current) => track.add(current),
+            Err(error) => return files.trouble(&path, &error),
+        }
+        files.add(track);
     }
 
     /// Nothing stands at the path: what stood there since the last look may stand beside it.
-    fn begin_missing(&mut self, path: PathBuf) {
-        if self.memory.starting && self.memory.entries.iter().any(|entry| entry.path == path) {
+    fn begin_missing(&mut self, files: &mut Files, path: PathBuf) {
+        if self.memory.starting && self.memory.knows(&path) {
             return;
         }
-        let mut track = Track::new(path.clone(), self.tag(&path));
+        let mut track = Track::new(path.clone(), self.tag(&path), &files.known.ledger);
         self.search_unseen(&mut track);
-        track.find_between(&mut self.known, None);
-        if !track.generations.is_empty() {
-            self.tracks.insert(path, track);
+        track.find_between(&mut files.known, None);
+        if track.generations.is_empty() {
+            files.known.ledger.close_path(track.number);
+        } else {
+            files.add(track);
         }
     }
 
@@ -170,10 +194,9 @@ impl Source {
     }
 
     /// The pos_file names a generation that is no longer at its path: finish it and those that came after it.
-    fn resume_before(&mut self, track: &mut Track, entry: Entry) {
-        if !track.resume_rotated(&mut self.known, &entry) {
-            warn!(path = %entry.path.display(), inode = entry.inode, position = entry.position,
-                "the file that was being read is not there any more; what was unread in it is lost");
+    fn resume_before(&self, known: &mut Known, track: &mut Track, remembered: &Remembered) {
+        if !track.resume_rotated(known, remembered) {
+            tell_lost(remembered);
             if let Some(modified) = self.memory.modified {
                 track.search_since(modified, true);
             }
@@ -182,18 +205,42 @@ impl Source {
 
     /// After the first expansion: entries whose path does not exist now may have been rotated away. Entries of a missing
     /// directory, and of files that cannot be read yet, are kept; the others are dropped, as in Fluentd.
-    fn resume_vanished(&mut self, globbed: &BTreeSet<PathBuf>) {
-        for entry in std::mem::take(&mut self.memory.entries) {
-            let there = entry.path.parent().is_some_and(Path::exists);
-            let wanted = self.fixed.contains(&entry.path) || globbed.contains(&entry.path);
-            if !there || (wanted && self.troubles.contains_key(&entry.path)) {
-                self.memory.entries.push(entry);
-            } else if !entry.path.exists() && self.targets.covers(&entry.path) {
-                let mut track = Track::new(entry.path.clone(), self.tag(&entry.path));
-                if track.resume_rotated(&mut self.known, &entry) {
-                    self.tracks.insert(entry.path, track);
-                }
+    fn resume_vanished(&mut self, files: &mut Files, globbed: &BTreeSet<PathBuf>) {
+        let mut kept = Vec::new();
+        let mut directories: HashMap<PathBuf, bool> = HashMap::new();
+        for remembered in self.memory.take_all() {
+            let path = &remembered.path;
+            let there = path.parent().is_some_and(|directory| {
+                let known = directories.get(directory).copied();
+                known.unwrap_or_else(|| {
+                    let exists = directory.exists();
+                    directories.insert(directory.to_owned(), exists);
+                    exists
+                })
+            });
+            let wanted = self.fixed.contains(path) || globbed.contains(path);
+            if !there || (wanted && files.troubles.contains_key(path)) {
+                kept.push(remembered);
+            } else if self.matcher.covers(path) && !path.exists() {
+                self.resume_elsewhere(files, &remembered);
             }
+        }
+        self.memory.keep(kept);
+    }
+
+    fn resume_elsewhere(&self, files: &mut Files, remembered: &Remembered) {
+        let path = &remembered.path;
+        let mut track = match files.tracks.remove(path) {
+            Some(track) => track,
+            None => Track::new(path.clone(), self.tag(path), &files.known.ledger),
+        };
+        if !track.resume_rotated(&mut files.known, remembered) && remembered.ours {
+            tell_lost(remembered);
+        }
+        if track.generations.is_empty() {
+            files.known.ledger.close_path(track.number);
+        } else {
+            files.add(track);
         }
     }
 
@@ -202,34 +249,13 @@ impl Source {
     }
 }
 
-impl Memory {
-    /// The position of this inode, if it was known in the directory of `path` under any name.
-    fn take_inode(&mut self, path: &Path, inode: u64) -> Option<Entry> {
-        let same = |entry: &Entry| entry.inode == inode && entry.path.parent() == path.parent();
-        let at = self
-            .entries
-            .iter()
-            .position(|entry| same(entry) && entry.path == path);
-        at.or_else(|| self.entries.iter().position(same))
-            .map(|at| self.entries.remove(at))
-    }
-
-    /// What was read at this path last.
-    fn take_path(&mut self, path: &Path) -> Option<Entry> {
-        let at = self.entries.iter().rposition(|entry| entry.path == path)?;
-        Some(self.entries.remove(at))
-    }
-}
-
-/// Says once per change what is wrong with a path; it is tried again at every look.
-pub(super) fn trouble(
-    troubles: &mut HashMap<PathBuf, String>,
-    path: &Path,
-    error: &std::io::Error,
-) {
-    let reason = error.to_string();
-    if troubles.get(path) != Some(&reason) {
-        warn!(path = %path.display(), reason, "cannot read, skipped until that changes");
-        troubles.insert(path.to_owned(), reason);
-    }
+fn tell_lost(remembered: &Remembered) {
+    let Remembered {
+        path,
+        inode,
+        resume,
+        ..
+    } = remembered;
+    warn!(path = %path.display(), inode, position = resume.position,
+        "the file that was being read is not there any more; what was unread in it is lost");
 }

@@ -1,19 +1,17 @@
-//! Which files a source is to read: `path` and `exclude_path` expanded, and the rotated generations beside a path.
+//! Which files a source is to read: `path` and `exclude_path` expanded.
 //!
-//! Text to names is pure; the directory is read in [`Targets::find`] and [`siblings`] only. What is done with a file is
-//! decided in `mod.rs`.
+//! Text to names is pure; directories are read in [`Targets::find`] only. What stands beside a path is found by `listing.rs`, what is
+//! done with a file is decided in `begin.rs`.
 
 use std::collections::{BTreeSet, HashSet};
-use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use glob::MatchOptions;
+use glob::{MatchOptions, Pattern};
 use jiff::fmt::strtime::{BrokenDownTime, Config};
 use jiff::tz::TimeZone;
 
-use super::file::Identity;
 use super::params::GlobPolicy;
 
 /// Endings of compressed successors: never log text.
@@ -48,75 +46,85 @@ pub struct Found {
     pub globbed: BTreeSet<PathBuf>,
     /// The directories in which matching names may appear.
     pub directories: HashSet<PathBuf>,
+    /// What tells of a new name whether it is asked for.
+    pub matcher: Matcher,
+}
+
+/// Tells whether a name is asked for, there or not: `path` and `exclude_path` as of one moment.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Matcher {
+    wanted: Names,
+    excluded: Names,
+}
+
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Names {
+    fixed: HashSet<PathBuf>,
+    patterns: Vec<Pattern>,
+}
+
+impl Names {
+    fn contain(&self, path: &Path) -> bool {
+        let matches = |pattern: &Pattern| pattern.matches_path_with(path, MATCHING);
+        self.fixed.contains(path) || self.patterns.iter().any(matches)
+    }
+}
+
+impl Matcher {
+    /// Whether a file of this name is to be read.
+    pub fn covers(&self, path: &Path) -> bool {
+        self.wanted.contain(path) && !self.excluded.contain(path) && !self.is_packed(path)
+    }
+
+    /// Whether only a pattern asks for it, and it is named as compressed.
+    fn is_packed(&self, path: &Path) -> bool {
+        is_compressed(path) && !self.wanted.fixed.contains(path)
+    }
 }
 
 impl Targets {
     /// Expands dates, braces and patterns, and takes the excluded names out.
     pub fn find(&self, now: SystemTime) -> Found {
+        let matcher = Matcher {
+            wanted: self.names(&self.pieces, now),
+            excluded: self.names(&self.excludes, now),
+        };
         let mut found = Found::default();
-        for pattern in self.expanded(&self.pieces, now) {
-            if is_pattern(&pattern, self.glob_policy) {
-                found.directories.extend(directories(&pattern));
-                found
-                    .globbed
-                    .extend(matches(&pattern).filter(|path| !is_compressed(path)));
-            } else {
-                let path = PathBuf::from(pattern);
-                found.directories.extend(path.parent().map(Path::to_owned));
-                found.fixed.insert(path);
-            }
+        for pattern in &matcher.wanted.patterns {
+            found.directories.extend(directories(pattern.as_str()));
+            found.globbed.extend(matches(pattern.as_str()));
         }
-        found.directories.extend(
-            found
-                .globbed
-                .iter()
-                .filter_map(|path| path.parent())
-                .map(Path::to_owned),
-        );
-        for pattern in self.expanded(&self.excludes, now) {
-            if is_pattern(&pattern, self.glob_policy)
-                && let Ok(excluded) = glob::Pattern::new(&pattern)
-            {
-                let keep = |path: &PathBuf| !excluded.matches_path_with(path, MATCHING);
-                found.globbed.retain(keep);
-                found.fixed.retain(keep);
-            } else {
-                found.globbed.remove(Path::new(&pattern));
-                found.fixed.remove(Path::new(&pattern));
-            }
-        }
+        let all = matcher.wanted.fixed.iter().chain(&found.globbed);
+        found
+            .directories
+            .extend(all.filter_map(|path| path.parent()).map(Path::to_owned));
+        found.fixed.extend(matcher.wanted.fixed.iter().cloned());
+        found.globbed.retain(|path| matcher.covers(path));
+        found.fixed.retain(|path| matcher.covers(path));
+        found.matcher = matcher;
         found
     }
 
-    /// Whether `path` asks for a file of this name today, there or not.
-    pub fn covers(&self, path: &Path) -> bool {
-        self.expanded(&self.pieces, SystemTime::now())
-            .iter()
-            .any(|pattern| {
-                if is_pattern(pattern, self.glob_policy) {
-                    glob::Pattern::new(pattern)
-                        .is_ok_and(|pattern| pattern.matches_path_with(path, MATCHING))
-                } else {
-                    Path::new(pattern) == path
+    fn names(&self, pieces: &[String], now: SystemTime) -> Names {
+        let mut names = Names::default();
+        for piece in pieces {
+            let piece = expand_date(piece, now, &self.timezone);
+            if !is_pattern(&piece, self.glob_policy) {
+                names.fixed.insert(PathBuf::from(piece));
+                continue;
+            }
+            for pattern in expand_braces(&piece) {
+                let pattern = one_star_inside(&pattern);
+                match Pattern::new(&pattern) {
+                    Ok(pattern) => names.patterns.push(pattern),
+                    // No pattern after all: a name like any other.
+                    Err(_) => {
+                        names.fixed.insert(PathBuf::from(pattern));
+                    }
                 }
-            })
-    }
-
-    fn expanded(&self, pieces: &[String], now: SystemTime) -> Vec<String> {
-        pieces
-            .iter()
-            .flat_map(|piece| {
-                let piece = expand_date(piece, now, &self.timezone);
-                if is_pattern(&piece, self.glob_policy) {
-                    expand_braces(&piece)
-                        .iter()
-                        .map(|text| one_star_inside(text))
-                        .collect()
-                } else {
-                    vec![piece]
-                }
-            })
-            .collect()
+            }
+        }
+        names
     }
 }
 
@@ -246,86 +254,9 @@ fn directories(pattern: &str) -> Vec<PathBuf> {
     found
 }
 
-fn is_compressed(path: &Path) -> bool {
+pub(super) fn is_compressed(path: &Path) -> bool {
     path.extension()
         .is_some_and(|ending| COMPRESSED.iter().any(|known| ending == *known))
-}
-
-/// Whether `name` is what a rotation makes of `base`: a number or a date appended (`app.log.1`, `app.log-20260101`) or put before
-/// the extension (`app-20260101.log`), or one of the few words that tools append. Any other neighbour (`app.log.pos`,
-/// `app.log-errors.log`) is another program's file, or our own.
-pub fn is_rotated_name(base: &[u8], name: &[u8]) -> bool {
-    if let Some(rest) = name.strip_prefix(base) {
-        let separated = rest.first().is_some_and(|byte| b".-_@".contains(byte));
-        return separated && is_number_or_date(rest) || ROTATED_WORDS.contains(&rest);
-    }
-    let Some(dot) = base
-        .iter()
-        .rposition(|byte| *byte == b'.')
-        .filter(|dot| *dot > 0)
-    else {
-        return false;
-    };
-    name.strip_prefix(&base[..dot])
-        .and_then(|rest| rest.strip_suffix(&base[dot..]))
-        .is_some_and(is_number_or_date)
-}
-
-/// Digits and what separates them in a date, begun by a separator or not.
-fn is_number_or_date(text: &[u8]) -> bool {
-    let fits = |byte: &u8| byte.is_ascii_digit() || b".-_:T+@".contains(byte);
-    text.iter().any(u8::is_ascii_digit) && text.iter().all(fits)
-}
-
-/// What tools append without a number.
-const ROTATED_WORDS: [&[u8]; 4] = [b".old", b".prev", b".previous", b"~"];
-
-/// A rotated generation that is still linked beside its path.
-#[derive(Clone, Debug)]
-pub struct Sibling {
-    /// Its name now.
-    pub path: PathBuf,
-    /// Which file it is.
-    pub identity: Identity,
-    /// When it was last written.
-    pub modified: Option<SystemTime>,
-}
-
-/// The regular, uncompressed files beside `path` that are named as its rotated generations, oldest first.
-pub fn siblings(path: &Path) -> Vec<Sibling> {
-    beside(path, is_rotated_name)
-}
-
-/// The file beside `path` with this inode, whatever its name is now.
-pub fn sibling_with_inode(path: &Path, inode: u64) -> Option<Sibling> {
-    let all = beside(path, |_, _| true);
-    all.into_iter()
-        .find(|sibling| sibling.identity.inode == inode)
-}
-
-fn beside(path: &Path, is_wanted: impl Fn(&[u8], &[u8]) -> bool) -> Vec<Sibling> {
-    let (Some(directory), Some(base)) = (path.parent(), path.file_name()) else {
-        return Vec::new();
-    };
-    let Ok(listing) = fs::read_dir(directory) else {
-        return Vec::new();
-    };
-    let mut found: Vec<Sibling> = listing
-        .flatten()
-        .filter(|entry| is_wanted(base.as_bytes(), entry.file_name().as_bytes()))
-        .filter(|entry| !is_compressed(&entry.path()))
-        .filter_map(|entry| {
-            // Not following links: a link beside the path is not one of its generations.
-            let meta = entry.metadata().ok().filter(fs::Metadata::is_file)?;
-            Some(Sibling {
-                path: entry.path(),
-                identity: Identity::of(&meta),
-                modified: meta.modified().ok(),
-            })
-        })
-        .collect();
-    found.sort_by_key(|sibling| (sibling.identity.born, sibling.modified));
-    found
 }
 
 #[cfg(test)]

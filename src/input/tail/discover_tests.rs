@@ -1,4 +1,5 @@
 use super::*;
+use std::fs;
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -106,32 +107,12 @@ fn two_stars_inside_a_component_are_one() {
 }
 
 #[test]
-fn rotated_names_are_those_that_rotation_tools_make() {
-    for name in [
-        "app.log.1",
-        "app.log-20260101",
-        "app-20260101.log",
-        "app.1.log",
-        "app.log.2026-01-01T00:00",
-        "app.log.old",
-        "app.log~",
-    ] {
-        assert!(is_rotated_name(b"app.log", name.as_bytes()), "{name}");
-    }
-    for name in [
-        "app.log",
-        "app.logger",
-        "app-error.log",
-        "apps.log",
-        "app.log2",
-        "app.log.pos",
-        "app.log.pos.lock",
-        "app.log-errors.log",
-        "app.log.bak",
-        "app.log.1.pos",
-        "b.log.1",
-        "application.1.log",
-    ] {
-        assert!(!is_rotated_name(b"app.log", name.as_bytes()), "{name}");
+fn a_new_name_is_covered_as_if_it_had_been_found() {
+    let at = |name: &str| format!("/var/log/{name}");
+    let found = targets(&[at("*.log"), at("one.gz")], &[at("c*")]).find(SystemTime::now());
+    let covers = |name: &str| found.matcher.covers(Path::new(&at(name)));
+    assert!(covers("a.log") && covers("one.gz"));
+    for name in ["c.log", "a.log.gz", ".a.log", "sub/a.log", "a.txt"] {
+        assert!(!covers(name), "{name}");
     }
 }

@@ -1,6 +1,6 @@
 //! One generation of a file: which file it is, how it is opened, and what a look at its path means.
 //!
-//! A generation is one life of one inode and has exactly one reader. The decisions ([`judge`], [`start_position`]) are pure;
+//! A generation is one life of one inode and has exactly one reader. The decisions ([`judge`], [`Resume::doubt`]) are pure;
 //! reading is in `read.rs`, the order of generations under a path in `track.rs`.
 
 use std::fs::{File, Metadata, OpenOptions};
@@ -9,10 +9,13 @@ use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::{Instant, SystemTime};
 
-use nix::libc::{O_CLOEXEC, O_NOCTTY, O_NONBLOCK};
+use nix::libc::{EMFILE, ENFILE, O_CLOEXEC, O_NOCTTY, O_NONBLOCK};
 
+use super::evidence::{Candidate, HEAD, Head, OVERLAP, Overlap, Resume};
 use super::lines::Splitter;
+use super::links;
 use super::position::Account;
+use super::read::READ_SIZE;
 use crate::parse::multiline::Joiner;
 
 /// Which file it is, whatever its name: two lives of one inode differ by their birth.
@@ -62,22 +65,12 @@ pub fn judge(open: Identity, position: u64, size: u64, at_path: Option<Identity>
 /// What is known about a file that is about to be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// It was read up to here, in an earlier run or under another name.
-    Resumed(u64),
+    /// It was read before, in an earlier run or under another name.
+    Resumed(Resume),
     /// It stood there at the very first start, and `read_from_head` is false.
     Old,
     /// It is new, or its predecessor at the path was being read, or `read_from_head` is true.
     New,
-}
-
-/// Where reading begins in a file of `size` bytes.
-pub fn start_position(origin: Origin, size: u64) -> u64 {
-    match origin {
-        Origin::Resumed(position) if position <= size => position,
-        // Shorter than what was read: truncated meanwhile.
-        Origin::Resumed(_) | Origin::New => 0,
-        Origin::Old => size,
-    }
 }
 
 /// Whether a generation stands at its path.
@@ -116,11 +109,11 @@ impl Held {
     }
 }
 
-/// An open file and how far it was read.
+/// A file and how far it was read.
 #[derive(Debug)]
 pub struct Generation {
-    /// The descriptor: all later work uses it, not the path.
-    pub file: File,
+    /// The descriptor: all later work uses it, not the path. `None` while it is lent to others, where descriptors are few.
+    pub file: Option<File>,
     /// Which file it is.
     pub identity: Identity,
     /// Its position in the ledger.
@@ -129,6 +122,10 @@ pub struct Generation {
     pub position: u64,
     /// Its length at the last look.
     pub size: u64,
+    /// The bytes before the position, by which the next read knows that nothing was truncated.
+    pub overlap: Overlap,
+    /// The checksum of its first bytes, by which the next start knows it.
+    pub head: Head,
     /// What stands behind the last newline.
     pub lines: Splitter,
     /// What a multi-line parser waits to complete.
@@ -139,9 +136,42 @@ pub struct Generation {
     pub read_size: usize,
     /// There may be more to read.
     pub dirty: bool,
+    /// When it was written last, as of the last look.
+    modified: Option<SystemTime>,
+    /// Whether it was read since.
+    pub was_read: bool,
+    /// When it was read last, in turns of its source.
+    pub turn: u64,
 }
 
 impl Generation {
+    /// A file that is read from `position`, where `before` ends.
+    pub fn new(
+        opened: Opened,
+        (position, before): (u64, &[u8]),
+        state: State,
+        account: Account,
+        lines: Splitter,
+    ) -> Generation {
+        Generation {
+            overlap: Overlap::of(before),
+            head: Head::of(&opened.first, position),
+            file: Some(opened.file),
+            identity: opened.identity,
+            account,
+            position,
+            size: opened.size,
+            lines,
+            held: Held::default(),
+            state,
+            read_size: READ_SIZE,
+            dirty: true,
+            modified: None,
+            was_read: true,
+            turn: 0,
+        }
+    }
+
     /// Bytes that were read and belong to no batch yet: an unfinished line, a held text.
     pub fn uncovered(&self) -> u64 {
         self.lines.unfinished() + self.held.bytes()
@@ -152,13 +182,35 @@ impl Generation {
         self.position >= self.size
     }
 
-    /// Looks at the open file; tells its length.
-    pub fn refresh_size(&mut self) -> io::Result<u64> {
-        self.size = self.file.metadata()?.len();
-        if self.size > self.position {
-            self.dirty = true;
+    /// Looks at the file; tells its length. Where its descriptor is lent, `at_path` is what stands at its path.
+    pub fn refresh_size(&mut self, at_path: Option<&Metadata>) -> io::Result<u64> {
+        match (&self.file, at_path) {
+            (Some(file), _) => self.note(&file.metadata()?),
+            (None, Some(meta)) if Identity::of(meta) == self.identity => self.note(meta),
+            _ => {}
         }
         Ok(self.size)
+    }
+
+    fn note(&mut self, meta: &Metadata) {
+        let modified = meta.modified().ok();
+        self.size = meta.len();
+        let was_read = std::mem::take(&mut self.was_read);
+        // The same length with another time may be another text, if nothing was read meanwhile: the overlap tells.
+        let touched = !was_read && self.modified.is_some() && self.modified != modified;
+        self.dirty |= touched || self.size != self.position;
+        self.modified = modified;
+    }
+
+    /// The file was truncated: a new life begins at 0.
+    pub fn begin_again(&mut self, account: Account, lines: Splitter) {
+        self.account = account;
+        self.lines = lines;
+        self.position = 0;
+        self.overlap = Overlap::default();
+        self.head = Head::default();
+        self.held = Held::default();
+        self.dirty = true;
     }
 }
 
@@ -171,9 +223,42 @@ pub struct Opened {
     pub identity: Identity,
     /// Its length when it was opened.
     pub size: u64,
+    /// Its first bytes.
+    pub first: Vec<u8>,
 }
 
-/// Opens a regular file for reading; anything else is refused, before and after it is opened. Links are followed.
+impl Opened {
+    /// Where reading begins, the bytes before that, and why that is not where it was expected.
+    pub fn start(&self, origin: Origin) -> io::Result<(u64, Vec<u8>, Option<&'static str>)> {
+        let resume = match origin {
+            Origin::New => return Ok((0, Vec::new(), None)),
+            Origin::Old => return Ok((self.size, self.before(self.size)?, None)),
+            Origin::Resumed(resume) => resume,
+        };
+        let before = self.before(resume.position)?;
+        let candidate = Candidate {
+            size: self.size,
+            born: self.identity.born,
+            first: &self.first,
+            before: &before,
+        };
+        Ok(match resume.doubt(candidate) {
+            None => (resume.position, before, None),
+            doubt => (0, Vec::new(), doubt),
+        })
+    }
+
+    fn before(&self, position: u64) -> io::Result<Vec<u8>> {
+        let mut bytes = vec![0; OVERLAP.min(usize::try_from(position).unwrap_or(OVERLAP))];
+        let from = position - bytes.len() as u64;
+        let read = self.file.read_at(&mut bytes, from)?;
+        bytes.truncate(read);
+        Ok(bytes)
+    }
+}
+
+/// Opens a regular file for reading; anything else is refused, before and after it is opened. A symbolic link is followed
+/// where [`links`] trusts it.
 pub fn open(path: &Path) -> io::Result<Opened> {
     refuse_irregular(&std::fs::metadata(path)?)?;
     let file = OpenOptions::new()
@@ -182,9 +267,11 @@ pub fn open(path: &Path) -> io::Result<Opened> {
         .open(path)?;
     let meta = file.metadata()?;
     refuse_irregular(&meta)?;
-    let mut head = [0; 6];
-    let length = file.read_at(&mut head, 0)?;
-    if let Some(kind) = compression(&head[..length]) {
+    links::check(path, &meta)?;
+    let mut first = vec![0; HEAD];
+    let length = file.read_at(&mut first, 0)?;
+    first.truncate(length);
+    if let Some(kind) = compression(&first) {
         return Err(io::Error::new(
             io::ErrorKind::InvalidData,
             format!("it is compressed ({kind})"),
@@ -194,7 +281,13 @@ pub fn open(path: &Path) -> io::Result<Opened> {
         file,
         identity: Identity::of(&meta),
         size: meta.len(),
+        first,
     })
+}
+
+/// Whether the process, or the system, has no descriptor left.
+pub fn is_short_of_descriptors(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(EMFILE | ENFILE))
 }
 
 fn refuse_irregular(meta: &Metadata) -> io::Result<()> {
@@ -253,11 +346,25 @@ mod tests {
 
     #[test]
     fn reading_begins_where_fluentd_begins() {
-        assert_eq!(start_position(Origin::Resumed(5), 9), 5);
-        assert_eq!(start_position(Origin::Resumed(9), 9), 9);
-        assert_eq!(start_position(Origin::Resumed(10), 9), 0);
-        assert_eq!(start_position(Origin::Old, 9), 9);
-        assert_eq!(start_position(Origin::New, 9), 0);
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("app.log");
+        std::fs::write(&path, "line\nhalf").expect("a file");
+        let opened = open(&path).expect("a plain file");
+        let start = |origin| {
+            let (position, before, doubt) = opened.start(origin).expect("readable");
+            (position, before.len(), doubt.is_some())
+        };
+        let resumed = |position| {
+            Origin::Resumed(Resume {
+                position,
+                ..Resume::default()
+            })
+        };
+        assert_eq!(start(resumed(5)), (5, 5, false));
+        assert_eq!(start(resumed(9)), (0, 0, true), "in the middle of a line");
+        assert_eq!(start(resumed(10)), (0, 0, true), "behind the end");
+        assert_eq!(start(Origin::Old), (9, 9, false));
+        assert_eq!(start(Origin::New), (0, 0, false));
     }
 
     #[test]

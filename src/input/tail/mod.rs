@@ -1,19 +1,31 @@
 //! in_tail: lines of files, as they are written. One thread per source: discover, read, emit, until stopped.
 //!
-//! `params.rs` what is asked for; `source.rs` the thread; `discover.rs` names; `begin.rs` names to files; `track.rs` one path and its generations; `file.rs` one
-//! generation; `lines.rs` and `read.rs` bytes to batches; `position.rs` and `pos_file.rs` what is safe; `watch.rs` what wakes
-//! the thread. Batches go to the [`Collector`](crate::event::Collector); a position moves only when the receipt of its batch
+//! `params.rs` what is asked for; `source.rs` the thread and `clock.rs` its time; `watch.rs` and `bell.rs` what wakes it; `discover.rs` and
+//! `listing.rs` names; `begin.rs` names to files, with what `memory.rs` knows of earlier runs; `files.rs` all paths, `track.rs` one path and its
+//! generations, `file.rs` one generation, `evidence.rs` and `links.rs` whether it is the one that is meant; `lines.rs` and `read.rs` bytes to batches;
+//! `position.rs` what is safe, and `store.rs`, `pos_file.rs` and `state_file.rs` where that is kept. Batches go to the [`Collector`](crate::event::Collector); a position moves only when the receipt of its batch
 //! comes back.
 
 mod begin;
+mod bell;
+mod clock;
 mod discover;
+mod evidence;
 mod file;
+mod files;
+mod known;
 mod lines;
+mod links;
+mod listing;
+mod memory;
 mod params;
 mod pos_file;
 mod position;
 mod read;
 mod source;
+mod state_file;
+mod store;
+mod told;
 mod track;
 mod watch;
 
@@ -32,7 +44,16 @@ const READ_AHEAD: u64 = 64 << 20;
 pub struct Tail {
     params: Params,
     parser: Box<dyn Parser>,
-    read_ahead: u64,
+    limits: Limits,
+}
+
+/// What a source may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Bytes that may be read and not safe.
+    pub read_ahead: u64,
+    /// Files that may be open at once; the others are opened in turns.
+    pub open_files: usize,
 }
 
 impl Tail {
@@ -41,18 +62,25 @@ impl Tail {
         Tail {
             params,
             parser,
-            read_ahead: READ_AHEAD,
+            limits: Limits {
+                read_ahead: READ_AHEAD,
+                open_files: usize::MAX,
+            },
         }
     }
 }
 
 impl Input for Tail {
     fn run(self: Box<Self>, surroundings: Surroundings) -> anyhow::Result<()> {
-        source::Source::start(self.params, self.parser, self.read_ahead, surroundings)?.run()
+        source::Source::start(self.params, self.parser, self.limits, surroundings)?.run()
     }
 
     fn limit_read_ahead(&mut self, bytes: u64) {
-        self.read_ahead = self.read_ahead.min(bytes.max(1));
+        self.limits.read_ahead = self.limits.read_ahead.min(bytes.max(1));
+    }
+
+    fn limit_open_files(&mut self, files: usize) {
+        self.limits.open_files = files.max(1);
     }
 
     fn pos_file(&self) -> Option<&Path> {

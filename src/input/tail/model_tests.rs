@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
 
+use super::bell::Seen;
 use super::source::{Source, Step};
-use super::watch::Seen;
 use super::*;
 use crate::config::Config;
 use crate::config::types::Time;
@@ -149,7 +149,11 @@ impl History {
             finished: Arc::new(|| ()),
         };
         let parser = parse::configure(&parse).expect("a parser");
-        let mut source = Source::start(params, parser, 1 << 20, surroundings).expect("a source");
+        let limits = Limits {
+            read_ahead: 1 << 20,
+            open_files: usize::MAX,
+        };
+        let mut source = Source::start(params, parser, limits, surroundings).expect("a source");
         source.begin_run().expect("a pos_file");
         self.agent = Some((source, stop));
     }
@@ -157,10 +161,11 @@ impl History {
     fn look(&mut self) {
         let (source, _) = self.agent.as_mut().expect("running");
         for _ in 0..2 {
-            source.notice(&Seen {
+            let everything = Seen {
                 everything: true,
                 ..Seen::default()
-            });
+            };
+            source.notice(everything).expect("no error");
             while source.step().expect("no error") == Step::More {}
         }
     }

@@ -240,33 +240,38 @@ impl PosFile {
     }
 
     /// Puts these entries in place of what stands there, the same or not: its time then says that nothing older is unread.
-    /// Written beside it, synced, renamed over it, directory synced.
     pub fn renew(&mut self, entries: &[Entry]) -> io::Result<()> {
         let text = print(entries);
-        let temporary = beside(&self.path, ".tmp");
-        // One that a crash left behind; if it cannot be removed, creating it says why.
-        let _ = fs::remove_file(&temporary);
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .custom_flags(O_NOFOLLOW)
-            .open(&temporary)?;
-        if let Ok(meta) = fs::symlink_metadata(&self.path) {
-            file.set_permissions(fs::Permissions::from_mode(
-                meta.permissions().mode() & 0o777,
-            ))?;
-        }
-        file.write_all(&text)?;
-        file.sync_data()?;
-        fs::rename(&temporary, &self.path)?;
-        File::open(directory_of(&self.path))?.sync_all()?;
+        put(&self.path, &text)?;
         self.written = text;
         Ok(())
     }
 }
 
-fn beside(path: &Path, suffix: &str) -> PathBuf {
+/// Puts this text in place of the file at `path`, wholly or not at all: written beside it, synced, renamed over it, directory synced.
+/// A new file is readable by its owner only; one that stands there keeps its mode.
+pub fn put(path: &Path, text: &[u8]) -> io::Result<()> {
+    let temporary = beside(path, ".tmp");
+    // One that a crash left behind; if it cannot be removed, creating it says why.
+    let _ = fs::remove_file(&temporary);
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .custom_flags(O_NOFOLLOW)
+        .open(&temporary)?;
+    if let Ok(meta) = fs::symlink_metadata(path) {
+        let mode = meta.permissions().mode() & 0o777;
+        file.set_permissions(fs::Permissions::from_mode(mode))?;
+    }
+    file.write_all(text)?;
+    file.sync_data()?;
+    fs::rename(&temporary, path)?;
+    File::open(directory_of(path))?.sync_all()
+}
+
+/// The name of a file that belongs to the one at `path`.
+pub fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     PathBuf::from(name)

@@ -3,16 +3,35 @@
 //! A batch covers the bytes from the end of the one before it to its own end, skipped bytes included. The released
 //! contiguous prefix of a generation is its position. A forgotten batch is never passed: its generation stays where it is
 //! until the next start reads it again. `pos_file.rs` writes what is decided here; nobody else moves a position.
+//!
+//! The same book keeps the account of each path in lines and bytes ([`Totals`]): read = safe + forgotten + waiting, at any moment,
+//! since one lock guards them all.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::event::{Creditor, Receipt};
+use crate::input::{Skipped, Totals};
 
 /// One life of one file, as the ledger knows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Account(u64);
+
+/// One path, as the ledger knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PathNumber(u64);
+
+/// What a batch stands for.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Covered {
+    /// The end of its last line in the file.
+    pub end: u64,
+    /// Its lines.
+    pub lines: u64,
+    /// Of these, lines that gave no event.
+    pub skipped: Skipped,
+}
 
 /// Batches and positions of all files of one source.
 pub struct Ledger {
@@ -26,20 +45,24 @@ pub struct Ledger {
 
 #[derive(Default)]
 struct Book {
-    next_account: u64,
+    next: u64,
     next_batch: u64,
     batches: HashMap<u64, Owed>,
     accounts: HashMap<Account, Prefix>,
+    paths: HashMap<PathNumber, Totals>,
 }
 
 /// What a batch in flight stands for.
 struct Owed {
     account: Account,
+    path: PathNumber,
     bytes: u64,
+    lines: u64,
 }
 
 /// One generation's batches in order.
 struct Prefix {
+    path: PathNumber,
     /// Where the safe prefix ends.
     committed: u64,
     /// Where the last batch ends.
@@ -93,12 +116,30 @@ impl Ledger {
         })
     }
 
-    /// Opens the account of a generation that is read from `position`.
-    pub fn open_account(&self, position: u64) -> Account {
+    /// Opens the account of a path.
+    pub fn open_path(&self) -> PathNumber {
         let mut book = self.book();
-        let account = Account(book.next_account);
-        book.next_account += 1;
+        let path = PathNumber(book.next());
+        book.paths.insert(path, Totals::default());
+        path
+    }
+
+    /// Ends the account of a path: batches that are safe later are counted nowhere. Tells what it came to.
+    pub fn close_path(&self, path: PathNumber) -> Totals {
+        self.book().paths.remove(&path).unwrap_or_default()
+    }
+
+    /// What came of a path so far.
+    pub fn totals(&self, path: PathNumber) -> Totals {
+        self.book().paths.get(&path).copied().unwrap_or_default()
+    }
+
+    /// Opens the account of a generation of `path` that is read from `position`.
+    pub fn open_account(&self, path: PathNumber, position: u64) -> Account {
+        let mut book = self.book();
+        let account = Account(book.next());
         let prefix = Prefix {
+            path,
             committed: position,
             covered: position,
             open: VecDeque::new(),
@@ -115,23 +156,49 @@ impl Ledger {
         self.moved.store(true, Ordering::Release);
     }
 
-    /// The receipt for the batch that covers everything up to `end`; `None` where the last batch ended there already.
-    pub fn cover(self: &Arc<Self>, account: Account, end: u64) -> Option<Receipt> {
+    /// The receipt for the batch that covers everything up to its end; `None` where the last batch ended there already.
+    pub fn cover(self: &Arc<Self>, account: Account, covered: Covered) -> Option<Receipt> {
+        let Covered {
+            end,
+            lines,
+            skipped,
+        } = covered;
         let mut book = self.book();
         let batch = book.next_batch;
         let prefix = book.accounts.get_mut(&account)?;
-        let bytes = end.checked_sub(prefix.covered).filter(|bytes| *bytes > 0)?;
-        prefix.covered = end;
-        if !prefix.stuck {
-            prefix.open.push_back(Open {
+        let path = prefix.path;
+        let bytes = end.checked_sub(prefix.covered).filter(|bytes| *bytes > 0);
+        if let Some(bytes) = bytes {
+            prefix.covered = end;
+            if !prefix.stuck {
+                prefix.open.push_back(Open {
+                    batch,
+                    end,
+                    safe: false,
+                });
+            }
+            book.next_batch += 1;
+            book.batches.insert(
                 batch,
-                end,
-                safe: false,
-            });
+                Owed {
+                    account,
+                    path,
+                    bytes,
+                    lines,
+                },
+            );
         }
-        book.next_batch += 1;
-        book.batches.insert(batch, Owed { account, bytes });
+        if let Some(totals) = book.paths.get_mut(&path) {
+            totals.lines += lines;
+            totals.bytes += bytes.unwrap_or(0);
+            totals.skipped.add(skipped);
+            if bytes.is_none() {
+                // Nobody will hear of them: an older batch covers their bytes.
+                totals.safe_lines += lines;
+            }
+        }
         drop(book);
+        let bytes = bytes?;
         self.in_flight.fetch_add(bytes, Ordering::AcqRel);
         Some(Receipt::new(self.clone(), batch))
     }
@@ -184,12 +251,20 @@ impl Ledger {
         self.waited_for.store(waiting, Ordering::Release);
     }
 
-    fn settle(&self, batch: u64, fate: impl FnOnce(&mut Prefix) -> bool) -> u64 {
+    fn settle(&self, batch: u64, is_safe: bool, fate: impl FnOnce(&mut Prefix) -> bool) -> u64 {
         let mut book = self.book();
         let Some(owed) = book.batches.remove(&batch) else {
             return 0;
         };
         let moved = book.accounts.get_mut(&owed.account).is_some_and(fate);
+        if let Some(totals) = book.paths.get_mut(&owed.path) {
+            let (lines, bytes) = match is_safe {
+                true => (&mut totals.safe_lines, &mut totals.safe_bytes),
+                false => (&mut totals.forgotten_lines, &mut totals.forgotten_bytes),
+            };
+            *lines += owed.lines;
+            *bytes += owed.bytes;
+        }
         drop(book);
         self.in_flight.fetch_sub(owed.bytes, Ordering::AcqRel);
         // One wake-up begins a round of writing; the ones in between would only cost.
@@ -206,13 +281,20 @@ impl Ledger {
     }
 }
 
+impl Book {
+    fn next(&mut self) -> u64 {
+        self.next += 1;
+        self.next
+    }
+}
+
 impl Creditor for Ledger {
     fn safe(&self, batch: u64) {
-        self.settle(batch, |prefix| prefix.safe(batch));
+        self.settle(batch, true, |prefix| prefix.safe(batch));
     }
 
     fn forgotten(&self, batch: u64) {
-        let bytes = self.settle(batch, |prefix| {
+        let bytes = self.settle(batch, false, |prefix| {
             prefix.forgotten(batch);
             false
         });
@@ -226,6 +308,18 @@ mod tests {
     use proptest::prelude::*;
     use std::sync::atomic::AtomicUsize;
 
+    fn open(ledger: &Ledger, position: u64) -> Account {
+        ledger.open_account(ledger.open_path(), position)
+    }
+
+    fn up_to(end: u64) -> Covered {
+        Covered {
+            end,
+            lines: 1,
+            ..Covered::default()
+        }
+    }
+
     proptest! {
         #[test]
         fn the_position_is_the_end_of_the_released_prefix_in_any_order(
@@ -234,12 +328,13 @@ mod tests {
             start in 0u64..1000,
         ) {
             let ledger = Ledger::new(|| ());
-            let account = ledger.open_account(start);
+            let path = ledger.open_path();
+            let account = ledger.open_account(path, start);
             let mut end = start;
             let mut open = Vec::new();
             for (size, safe) in &sizes {
                 end += size;
-                open.push((end, *safe, ledger.cover(account, end).expect("bytes to cover")));
+                open.push((end, *safe, ledger.cover(account, up_to(end)).expect("bytes to cover")));
             }
             let mut settled: Vec<(u64, bool)> = Vec::new();
             let mut step = order.index(open.len());
@@ -248,6 +343,10 @@ mod tests {
                 let (end, safe, receipt) = open.remove(step);
                 if safe { receipt.release() } else { drop(receipt) }
                 settled.push((end, safe));
+                let totals = ledger.totals(path);
+                prop_assert_eq!(totals.lines, sizes.len() as u64);
+                prop_assert_eq!(totals.waiting_lines(), open.len() as u64);
+                prop_assert_eq!(totals.waiting_bytes(), ledger.in_flight());
                 let mut model = start;
                 let mut at = start;
                 for (size, _) in &sizes {
@@ -269,10 +368,10 @@ mod tests {
     #[test]
     fn receipts_of_a_closed_account_move_nothing() {
         let ledger = Ledger::new(|| ());
-        let old = ledger.open_account(0);
-        let receipt = ledger.cover(old, 10).expect("bytes to cover");
+        let old = open(&ledger, 0);
+        let receipt = ledger.cover(old, up_to(10)).expect("bytes to cover");
         ledger.close_account(old);
-        let new = ledger.open_account(0);
+        let new = open(&ledger, 0);
         receipt.release();
         assert_eq!(ledger.committed(new), Some(0));
         assert_eq!(ledger.in_flight(), 0);
@@ -281,8 +380,8 @@ mod tests {
     #[test]
     fn a_batch_without_bytes_is_no_batch() {
         let ledger = Ledger::new(|| ());
-        let account = ledger.open_account(5);
-        assert!(ledger.cover(account, 5).is_none());
+        let account = open(&ledger, 5);
+        assert!(ledger.cover(account, up_to(5)).is_none());
     }
 
     #[test]
@@ -292,9 +391,9 @@ mod tests {
         let ledger = Ledger::new(move || {
             counter.fetch_add(1, Ordering::Relaxed);
         });
-        let account = ledger.open_account(0);
+        let account = open(&ledger, 0);
         ledger.take_moved();
-        let mut receipts = (1..=6).map(|end| ledger.cover(account, end).expect("a byte"));
+        let mut receipts = (1..=6).map(|end| ledger.cover(account, up_to(end)).expect("a byte"));
         let mut next = || receipts.next().expect("six");
         next().release();
         next().release();

@@ -13,9 +13,10 @@ use tracing::warn;
 
 use super::file::{Generation, Held};
 use super::lines::{Line, chomp};
-use super::position::{Account, Ledger};
+use super::params::Params;
+use super::position::{Account, Covered, Ledger};
 use crate::event::{Collector, Entries, EventStream, EventTime, Room, Tag};
-use crate::input::Progress;
+use crate::input::{Progress, Skipped, Surroundings};
 use crate::parse::multiline::Joined;
 use crate::parse::{Extra, Parsed, Parser};
 
@@ -75,9 +76,45 @@ pub enum Turn {
     More,
     /// A bound is reached: there may be more, and it stays in the file.
     Blocked,
+    /// What was read last does not stand there any more: the file was truncated, and may have grown again.
+    Changed,
+}
+
+/// What one read gave.
+enum Got {
+    Bytes(usize),
+    Other,
 }
 
 impl Reader {
+    /// The reader that these parameters ask for.
+    pub fn new(
+        params: &Params,
+        parser: Box<dyn Parser>,
+        read_ahead: u64,
+        ledger: Arc<Ledger>,
+        surroundings: &Surroundings,
+    ) -> Reader {
+        Reader {
+            parser,
+            collector: surroundings.collector.clone(),
+            hasten: surroundings.hasten.clone(),
+            ledger,
+            progress: surroundings.progress.clone(),
+            read_ahead,
+            path_key: params.path_key.clone(),
+            emit_unmatched_lines: params.emit_unmatched_lines,
+            read_lines_limit: params
+                .read_lines_limit
+                .filter(|limit| *limit > 0)
+                .unwrap_or(u64::MAX),
+            max_line_size: params.line_limit(),
+            buffer: Vec::new(),
+            expansion: 1.5,
+            complaints: Complaints::default(),
+        }
+    }
+
     /// Whether a batch under this tag may be read.
     pub fn has_room(&self, tag: &Tag) -> bool {
         if self.ledger.in_flight() >= self.read_ahead {
@@ -96,12 +133,13 @@ impl Reader {
             }
             let wanted = generation.read_size;
             match self.read(generation, source) {
-                Ok(read) if read < wanted => {
+                Ok(Got::Other) => return Turn::Changed,
+                Ok(Got::Bytes(read)) if read < wanted => {
                     generation.dirty = false;
                     generation.read_size = READ_SIZE;
                     return Turn::End;
                 }
-                Ok(_) => generation.read_size = (wanted * 4).min(MAX_READ_SIZE),
+                Ok(Got::Bytes(_)) => generation.read_size = (wanted * 4).min(MAX_READ_SIZE),
                 Err(error) => {
                     // The sweep tries again; a file that can never be read again is seen as rotated or gone.
                     generation.dirty = false;
@@ -115,19 +153,33 @@ impl Reader {
         Turn::More
     }
 
-    fn read(&mut self, generation: &mut Generation, source: Source<'_>) -> std::io::Result<usize> {
+    /// One read, which begins with the bytes that were read last.
+    fn read(&mut self, generation: &mut Generation, source: Source<'_>) -> std::io::Result<Got> {
+        let Some(file) = &generation.file else {
+            // Its descriptor is lent: whoever gives the turn takes it back before.
+            return Err(std::io::ErrorKind::NotFound.into());
+        };
+        let before = generation.overlap.len();
+        let wanted = before + generation.read_size;
         let mut buffer = std::mem::take(&mut self.buffer);
-        if buffer.len() < generation.read_size {
-            buffer.resize(generation.read_size, 0);
+        if buffer.len() < wanted {
+            buffer.resize(wanted, 0);
         }
-        let read = generation
-            .file
-            .read_at(&mut buffer[..generation.read_size], generation.position);
-        if let Ok(length @ 1..) = read {
-            self.take(generation, source, &buffer[..length]);
-        }
+        let read = file.read_at(&mut buffer[..wanted], generation.position - before as u64);
+        let got = read.map(|length| match buffer[..length].split_at_checked(before) {
+            Some((known, fresh)) if generation.overlap.fits(known) => {
+                generation.was_read = true;
+                if !fresh.is_empty() {
+                    generation.overlap.advance(fresh);
+                    generation.head.advance(fresh);
+                    self.take(generation, source, fresh);
+                }
+                Got::Bytes(fresh.len())
+            }
+            _ => Got::Other,
+        });
         self.buffer = buffer;
-        read
+        got
     }
 
     /// Makes one batch (several where `read_lines_limit` says so) of the next bytes of a file.
@@ -181,7 +233,7 @@ impl Reader {
             source,
             now,
             lines: 0,
-            skipped: 0,
+            skipped: Skipped::default(),
         }
     }
 
@@ -238,7 +290,7 @@ struct Batch<'r> {
     entries: Entries,
     now: EventTime,
     lines: u64,
-    skipped: u64,
+    skipped: Skipped,
 }
 
 impl Batch<'_> {
@@ -288,7 +340,7 @@ impl Batch<'_> {
     fn complain(&mut self, text: &[u8], parsed: Parsed) {
         match parsed {
             Parsed::Invalid(reason) => {
-                self.skipped += 1;
+                self.skipped.invalid += 1;
                 self.warn(text, &format!("invalid line found: {reason}:"));
             }
             Parsed::Events(_) | Parsed::Unmatched => {
@@ -300,7 +352,7 @@ impl Batch<'_> {
 
     fn unmatched(&mut self, text: &[u8]) {
         if !self.reader.emit_unmatched_lines {
-            self.skipped += 1;
+            self.skipped.unmatched += 1;
             return;
         }
         let mut record = self.entries.begin(self.now);
@@ -312,7 +364,7 @@ impl Batch<'_> {
     }
 
     fn too_long(&mut self, length: u64) {
-        self.skipped += 1;
+        self.skipped.too_long += 1;
         if let Some(unsaid) = self.reader.complaints.allow(self.now) {
             let (path, limit) = (self.source.path.display(), self.reader.max_line_size);
             warn!(%path, length, limit, unsaid, "received line length is longer than max_line_size, it is skipped");
@@ -331,9 +383,14 @@ impl Batch<'_> {
     fn emit(&mut self, account: Account, end: u64, reserve: usize) {
         let entries = std::mem::replace(&mut self.entries, Entries::with_capacity(reserve));
         let progress = &self.reader.progress;
-        Progress::add(&progress.lines, std::mem::take(&mut self.lines));
-        Progress::add(&progress.skipped, std::mem::take(&mut self.skipped));
-        let receipt = self.reader.ledger.cover(account, end);
+        let covered = Covered {
+            end,
+            lines: std::mem::take(&mut self.lines),
+            skipped: std::mem::take(&mut self.skipped),
+        };
+        Progress::add(&progress.lines, covered.lines);
+        Progress::add(&progress.skipped, covered.skipped.sum());
+        let receipt = self.reader.ledger.cover(account, covered);
         if entries.is_empty() {
             // Skipped lines are as safe as they will ever be.
             if let Some(receipt) = receipt {

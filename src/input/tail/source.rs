@@ -1,58 +1,62 @@
 //! The thread of a tail source: look, read, emit, write positions, sleep until something happens.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::collections::{BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant, SystemTime};
 
-use anyhow::Context;
-use tracing::{error, info, warn};
+use anyhow::anyhow;
+use tracing::error;
 
-use super::absolute;
-use super::begin::{Memory, trouble};
-use super::discover::Targets;
-use super::file::{Generation, Identity, State};
+use super::bell::{Bell, Seen};
+use super::clock::{Clock, SWEEP};
+use super::discover::{Matcher, Targets};
+use super::file::Identity;
+use super::files::Files;
+use super::known::Known;
+use super::memory::Memory;
 use super::params::Params;
-use super::pos_file::{Entry, PosFile};
 use super::position::Ledger;
-use super::read::{Complaints, Reader, Source as From, Turn};
-use super::track::{Known, Track};
-use super::watch::{Bell, Seen, Watch};
+use super::read::Reader;
+use super::store::{Found, Store, Write};
+use super::told::Told;
+use super::watch::Watch;
 use crate::input::{Progress, Surroundings};
 use crate::parse::Parser;
 use crate::stop::Phase;
 
-/// How often every open file and its path are looked at, events or not.
-const SWEEP: Duration = Duration::from_secs(1);
-/// How often positions are written while they move.
-const WRITE_POSITIONS: Duration = Duration::from_millis(200);
-/// How often a full collector is asked again: not every kind of room is told by a receipt.
-const ASK_AGAIN: Duration = Duration::from_millis(50);
+/// A sweep looks at this part of the files of which events tell, and at no fewer than [`LEAST_LOOKS`].
+const SWEEP_PART: usize = 10;
+const LEAST_LOOKS: usize = 64;
 
 /// A running source.
 pub struct Source {
     pub(super) params: Params,
     pub(super) targets: Targets,
     pub(super) surroundings: Surroundings,
-    pub(super) reader: Reader,
-    pub(super) known: Known,
     pub(super) bell: Arc<Bell>,
     pub(super) watch: Watch,
-    pub(super) tracks: BTreeMap<PathBuf, Track>,
+    /// Shared with the thread of the file events.
+    files: Arc<Mutex<Files>>,
+    ledger: Arc<Ledger>,
     /// Files with a fixed name, which may appear at any time.
     pub(super) fixed: BTreeSet<PathBuf>,
+    /// Tells which new names are asked for.
+    pub(super) matcher: Matcher,
     /// Names of generations that are read under another path: their positions stand in the pos_file too.
     pub(super) aliases: HashMap<PathBuf, Identity>,
-    pub(super) pos_file: Option<PosFile>,
+    /// Names to which files were renamed from a followed path, with that path.
+    renamed: HashMap<PathBuf, PathBuf>,
+    store: Option<Store>,
     pub(super) memory: Memory,
     pub(super) clock: Clock,
-    /// What was said about a path that cannot be read: it is said once per change.
-    pub(super) troubles: HashMap<PathBuf, String>,
+    /// The path at which the last sweep ended.
+    swept: PathBuf,
     /// The phase `AtEnd` was reached: what is there now is the last.
-    pub(super) at_end: bool,
-    pub(super) finished: bool,
-    pub(super) blocked: bool,
+    at_end: bool,
+    finished: bool,
+    blocked: bool,
 }
 
 /// What is to be done after a step.
@@ -66,23 +70,12 @@ pub(super) enum Step {
     Closed,
 }
 
-/// When things are due.
-pub(super) struct Clock {
-    pub(super) sweep: Instant,
-    pub(super) refresh: Instant,
-    /// A name changed: look at the paths and expand `path`.
-    pub(super) names: Option<Instant>,
-    pub(super) names_allowed: Instant,
-    pub(super) write: Instant,
-    pub(super) last_sweep: SystemTime,
-}
-
 impl Source {
     /// Takes the pos_file and starts watching; nothing is read yet.
     pub fn start(
         params: Params,
         parser: Box<dyn Parser>,
-        read_ahead: u64,
+        limits: super::Limits,
         surroundings: Surroundings,
     ) -> anyhow::Result<Source> {
         let bell = Arc::new(Bell::default());
@@ -90,49 +83,52 @@ impl Source {
         let ledger = Ledger::new(move || ring.ring());
         let ring = bell.clone();
         surroundings.stop.on_change(move || ring.ring());
-        let mut memory = Memory {
-            starting: true,
-            first_start: true,
-            ..Memory::default()
-        };
-        let mut pos_file = None;
-        if let Some(path) = &params.pos_file {
-            let (file, found) = PosFile::open(&absolute(path))?;
-            if found.parsed.unparsable > 0 {
-                warn!(pos_file = %path.display(), lines = found.parsed.unparsable, "unparsable lines in pos_file are ignored; the files they named are read again");
+        let (store, found) = match &params.pos_file {
+            Some(path) => {
+                let (store, found) = Store::open(path)?;
+                (Some(store), found)
             }
-            memory.first_start = !found.existed;
-            memory.modified = found.modified;
-            memory.entries = found.parsed.entries;
-            pos_file = Some(file);
-        }
-        let now = Instant::now();
+            None => (
+                None,
+                Found {
+                    first_start: true,
+                    ..Found::default()
+                },
+            ),
+        };
+        let mut memory = Memory::default();
+        memory.keep(found.remembered);
+        memory.starting = true;
+        memory.first_start = found.first_start;
+        memory.modified = found.modified;
+        let files = Arc::new(Mutex::new(Files::new(
+            Reader::new(
+                &params,
+                parser,
+                limits.read_ahead,
+                ledger.clone(),
+                &surroundings,
+            ),
+            Known::new(ledger.clone(), params.line_limit(), params.rotate_wait.0),
+            limits.open_files,
+        )));
+        report(&files, &surroundings.progress);
         Ok(Source {
             targets: params.targets(),
-            known: Known::new(ledger.clone(), params.line_limit(), params.rotate_wait.0),
-            watch: if params.enable_stat_watcher {
-                Watch::new(bell.clone())
-            } else {
-                Watch::none()
-            },
-            reader: reader(&params, parser, read_ahead, ledger, &surroundings),
+            watch: watch(&params, &bell, &files),
             params,
             surroundings,
             bell,
-            tracks: BTreeMap::new(),
+            files,
+            ledger,
             fixed: BTreeSet::new(),
+            matcher: Matcher::default(),
             aliases: HashMap::new(),
-            pos_file,
+            renamed: HashMap::new(),
+            store,
             memory,
-            clock: Clock {
-                sweep: now,
-                refresh: now,
-                names: None,
-                names_allowed: now,
-                write: now,
-                last_sweep: SystemTime::now(),
-            },
-            troubles: HashMap::new(),
+            clock: Clock::new(Instant::now(), SystemTime::now()),
+            swept: PathBuf::new(),
             at_end: false,
             finished: false,
             blocked: false,
@@ -146,343 +142,292 @@ impl Source {
         loop {
             let wait = match self.step()? {
                 Step::More => Duration::ZERO,
-                Step::Idle => self.until_next(),
+                Step::Idle => {
+                    let moved = self.ledger.has_moved();
+                    self.clock.until_next(Instant::now(), moved, self.blocked)
+                }
                 Step::Closed => return Ok(()),
             };
             let seen = self.bell.wait(wait);
-            self.notice(&seen);
+            self.notice(seen)?;
         }
     }
 
     /// The first look. A pos_file is there from now on: whatever is born later is new to the next start too.
     pub(super) fn begin_run(&mut self) -> anyhow::Result<()> {
-        self.discover();
-        self.write_positions(PosFile::replace)
+        let shared = self.files.clone();
+        let mut files = lock(&shared)?;
+        self.discover(&mut files);
+        files.is_open = true;
+        self.write_positions(files, Write::Changes)
     }
 
     /// Does what can be done without waiting.
     pub(super) fn step(&mut self) -> anyhow::Result<Step> {
+        let shared = self.files.clone();
+        let mut files = lock(&shared)?;
         let mut more = false;
         match self.surroundings.stop.phase() {
             Phase::Close => {
-                self.finish();
-                self.write_positions(PosFile::renew)?;
+                self.finish(&mut files);
+                self.write_positions(files, Write::All)?;
                 return Ok(Step::Closed);
             }
-            Phase::Now => self.finish(),
+            Phase::Now => self.finish(&mut files),
             _ if self.finished => {}
             Phase::AtEnd if !self.at_end => {
                 self.at_end = true;
-                self.look_at_all();
-                self.discover();
+                files.look_at_all();
+                self.discover(&mut files);
                 more = true;
             }
-            _ => more = self.round(),
+            _ => more = self.round(&mut files),
         }
-        self.keep_time();
+        self.keep_time(&mut files);
+        self.keep_positions(files);
         Ok(if more { Step::More } else { Step::Idle })
     }
 
     /// Gives every file with something to read its turn. True if there is more to read without waiting.
-    fn round(&mut self) -> bool {
-        let (mut more, mut blocked) = (false, false);
-        let mut truncated = false;
-        for track in self.tracks.values_mut() {
-            let from = From {
-                tag: &track.tag,
-                path: &track.path,
-            };
-            for generation in track
-                .generations
-                .iter_mut()
-                .filter(|generation| generation.dirty)
-            {
-                let before = generation.position;
-                match self.reader.turn(generation, from) {
-                    // An event without new bytes.
-                    Turn::End if generation.position == before => {
-                        truncated |= generation.refresh_size().is_ok_and(|size| size < before);
-                    }
-                    Turn::End => {}
-                    Turn::More => more = true,
-                    Turn::Blocked => blocked = true,
-                }
-            }
+    fn round(&mut self, files: &mut Files) -> bool {
+        let round = files.round();
+        self.set_blocked(round.blocked);
+        if self.at_end && !round.more && !round.blocked {
+            return !self.end(files);
         }
-        if truncated {
-            self.look_at_all();
-        }
-        self.set_blocked(blocked);
-        if self.at_end && !more && !blocked {
-            return !self.end();
-        }
-        more
+        round.more
     }
 
-    /// Emits what has no end yet and finishes, once nothing is left to read. True when done.
-    fn end(&mut self) -> bool {
-        for track in self.tracks.values_mut() {
-            let from = From {
-                tag: &track.tag,
-                path: &track.path,
-            };
-            for generation in &mut track.generations {
-                if generation.dirty {
-                    return false;
-                }
-                if generation.uncovered() > 0 {
-                    if !self.reader.has_room(from.tag) {
-                        self.set_blocked(true);
-                        // Asked again after the next release, or a moment later.
-                        return true;
-                    }
-                    self.reader.flush_rest(generation, from);
-                }
-            }
+    /// Emits what has no end yet and finishes, once nothing is left to read. True when nothing can be done now.
+    fn end(&mut self, files: &mut Files) -> bool {
+        match files.end() {
+            Some(true) => self.finish(files),
+            Some(false) => return false,
+            // Asked again after the next release, or a moment later.
+            None => self.set_blocked(true),
         }
-        self.finish();
         true
     }
 
-    fn finish(&mut self) {
+    fn finish(&mut self, files: &mut Files) {
         if !std::mem::replace(&mut self.finished, true) {
+            files.is_open = false;
             // The pos_file is to name every generation by the name that it has now.
-            self.look_at_all();
-            self.discover();
+            files.look_at_all();
+            self.discover(files);
             self.set_blocked(false);
-            self.tell();
+            self.tell(files);
             (self.surroundings.finished)();
         }
     }
 
     fn set_blocked(&mut self, blocked: bool) {
         self.blocked = blocked;
-        self.known.ledger.wait_for_release(blocked);
+        self.ledger.wait_for_release(blocked);
     }
 
     /// Takes up what events said.
-    pub(super) fn notice(&mut self, seen: &Seen) {
+    pub(super) fn notice(&mut self, seen: Seen) -> anyhow::Result<()> {
+        if seen.is_quiet() {
+            return Ok(());
+        }
+        let shared = self.files.clone();
+        let mut files = lock(&shared)?;
         if seen.everything {
             self.clock.sweep = Instant::now();
+            self.swept = PathBuf::new();
         }
         if seen.names_changed || seen.everything {
-            self.clock.names.get_or_insert(self.clock.names_allowed);
+            self.clock.look_at_names();
         }
         let mut unknown = false;
         for path in &seen.dirty {
-            match self.tracks.get_mut(path).and_then(Track::current) {
-                Some(current) => current.dirty = true,
-                None => unknown = true,
-            }
+            unknown |= !files.mark(path);
         }
         if unknown {
-            // A rotated file is told under a name that we do not follow.
-            for generation in self
-                .tracks
-                .values_mut()
-                .flat_map(|track| &mut track.generations)
-            {
-                generation.dirty |= generation.state != State::Current;
+            files.mark_rotated();
+        }
+        if !self.finished {
+            self.follow_renames(&mut files, seen.renames);
+            for path in &seen.names {
+                if !self.look_at_name(&mut files, path) && self.watch.has(path) {
+                    self.clock.look_at_names();
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn follow_renames(&mut self, files: &mut Files, renames: Vec<(PathBuf, PathBuf)>) {
+        for (from, to) in renames {
+            let path = match files.tracks.contains_key(&from) {
+                true => Some(from.clone()),
+                false => self.renamed.remove(&from),
+            };
+            let Some(path) = path else {
+                continue;
+            };
+            let track = files.tracks.get_mut(&path);
+            if track.is_some_and(|track| track.follow_rename(&from, &to)) {
+                self.renamed.insert(to, path);
             }
         }
     }
 
-    /// Does what is due: sweep, refresh, new names, positions.
-    fn keep_time(&mut self) {
+    /// Does what is due: sweep, refresh, new names.
+    fn keep_time(&mut self, files: &mut Files) {
         let now = Instant::now();
         if self.clock.sweep <= now {
             self.clock.sweep = now + SWEEP;
-            self.sweep();
+            self.sweep(files);
         }
-        if !self.finished
-            && (self.clock.refresh <= now || self.clock.names.is_some_and(|due| due <= now))
-        {
-            self.look_at_all();
-            self.discover();
-        }
-        if self.known.ledger.has_moved() && self.clock.write <= now {
-            self.clock.write = now + WRITE_POSITIONS;
-            if let Err(error) = self.write_positions(PosFile::replace) {
-                error!("{error:#}, trying again");
-                self.clock.write = now + 5 * WRITE_POSITIONS;
-            }
+        if !self.finished && self.clock.is_refresh_due(now) {
+            files.look_at_all();
+            self.discover(files);
         }
     }
 
-    fn until_next(&self) -> Duration {
-        let clock = &self.clock;
-        let mut next = clock.sweep.min(clock.refresh);
-        if let Some(names) = clock.names {
-            next = next.min(names);
-        }
-        if self.known.ledger.has_moved() {
-            next = next.min(clock.write);
-        }
-        let wait = next.saturating_duration_since(Instant::now());
-        if self.blocked {
-            wait.min(ASK_AGAIN)
-        } else {
-            wait
-        }
-    }
-
-    /// The look at everything that makes up for lost events.
-    fn sweep(&mut self) {
-        if self.finished {
-            self.tell();
+    /// Writes positions that have moved, when that is due.
+    fn keep_positions(&mut self, files: MutexGuard<'_, Files>) {
+        let begun = Instant::now();
+        if !self.ledger.has_moved() || !self.clock.is_write_due(begun) {
             return;
         }
-        self.look_at_all();
+        let written = self.write_positions(files, Write::Changes);
+        self.clock.wrote(begun, Instant::now(), written.is_ok());
+        if let Err(error) = written {
+            error!("{error:#}, trying again");
+        }
+    }
+
+    /// The look that makes up for lost events: at some of the files in turn where events tell of all, at each of them otherwise.
+    fn sweep(&mut self, files: &mut Files) {
+        if self.finished {
+            self.tell(files);
+            return;
+        }
+        files.known.listings.forget();
         if self.watch.mend() || !self.watch.covers_all() {
-            self.clock.names.get_or_insert(self.clock.names_allowed);
+            self.clock.look_at_names();
+        }
+        for path in self.next_looks(files) {
+            files.look(&path);
         }
         let missing: Vec<PathBuf> = self
             .fixed
             .iter()
-            .filter(|path| !self.tracks.contains_key(*path))
+            .filter(|path| !files.tracks.contains_key(*path))
             .cloned()
             .collect();
         for path in missing {
-            self.begin(path);
+            self.begin(files, path);
         }
         self.clock.last_sweep = SystemTime::now();
-        let reader = &mut self.reader;
-        let mut retired = false;
-        for track in self.tracks.values_mut() {
-            retired |= track.retire(&mut self.known, |generation, tag, path| {
-                let room = reader.has_room(tag);
-                if room {
-                    reader.flush_rest(generation, From { tag, path });
-                }
-                room
-            });
-            if let Some(age) = self.params.multiline_flush_interval {
-                let from = From {
-                    tag: &track.tag,
-                    path: &track.path,
-                };
-                for generation in &mut track.generations {
-                    reader.flush_held(generation, from, age.0);
-                }
-            }
+        let retired = files.retire();
+        if let Some(age) = self.params.multiline_flush_interval {
+            files.flush_held(age.0);
         }
-        self.tracks.retain(|_, track| !track.is_over());
+        let tracks = &files.tracks;
+        self.renamed
+            .retain(|_, path| tracks.get(path).is_some_and(|track| !track.is_plain()));
         if retired {
             // It may be asked for under its new name.
-            self.clock.names.get_or_insert(self.clock.names_allowed);
+            self.clock.look_at_names();
         }
-        self.tell();
+        self.tell(files);
     }
 
-    fn look_at_all(&mut self) {
-        for track in self.tracks.values_mut() {
-            look(track, &mut self.known, &mut self.reader, &mut self.troubles);
+    /// The paths that this sweep looks at: those with a rotation under way, and the next ones of all.
+    fn next_looks(&mut self, files: &Files) -> Vec<PathBuf> {
+        let tracks = &files.tracks;
+        if !self.watch.covers_all() {
+            return tracks.keys().cloned().collect();
         }
+        let count = (tracks.len() / SWEEP_PART)
+            .max(LEAST_LOOKS)
+            .min(tracks.len());
+        let behind = (
+            std::ops::Bound::Excluded(self.swept.as_path()),
+            std::ops::Bound::Unbounded,
+        );
+        let next = tracks.range::<Path, _>(behind).chain(tracks.iter());
+        let mut paths: Vec<PathBuf> = next.take(count).map(|(path, _)| path.clone()).collect();
+        if let Some(last) = paths.last() {
+            self.swept.clone_from(last);
+        }
+        let odd = tracks.values().filter(|track| !track.is_plain());
+        paths.extend(odd.map(|track| track.path.clone()));
+        paths
     }
 
-    /// Writes the positions with `write`, one of the two ways of [`PosFile`].
-    fn write_positions(
-        &mut self,
-        write: fn(&mut PosFile, &[Entry]) -> std::io::Result<()>,
-    ) -> anyhow::Result<()> {
-        self.known.ledger.take_moved();
-        let entries = self.entries();
-        let Some(pos_file) = &mut self.pos_file else {
+    /// Writes the positions; the files can be read meanwhile.
+    fn write_positions(&mut self, files: MutexGuard<'_, Files>, how: Write) -> anyhow::Result<()> {
+        self.ledger.take_moved();
+        let Some(store) = &mut self.store else {
             return Ok(());
         };
-        write(pos_file, &entries)
+        let told = Told {
+            files: &files,
+            aliases: &self.aliases,
+            memory: &self.memory,
+        };
+        let entries = told.entries(self.params.follow_inodes);
+        let remembered = told.remembered();
+        let in_order = files
+            .tracks
+            .values()
+            .all(|track| track.generations.len() < 2);
+        drop(files);
+        store
+            .write(how, &entries, &remembered, in_order)
             // Not written, so still to be written.
-            .inspect_err(|_| self.known.ledger.mark_moved())
-            .with_context(|| format!("cannot write pos_file {}", pos_file.path().display()))
+            .inspect_err(|_| self.ledger.mark_moved())
     }
 
-    fn entries(&self) -> Vec<Entry> {
-        let ledger = &self.known.ledger;
-        let tracks = self.tracks.values();
-        let mut entries: Vec<Entry> = tracks.filter_map(|track| track.entry(ledger)).collect();
-        // After the tracks' own: of two entries with one path the last is about the file that stands there.
-        for (path, identity) in &self.aliases {
-            let mut generations = self.tracks.values().flat_map(|track| &track.generations);
-            let read = match generations.find(|reading| reading.identity == *identity) {
-                Some(reading) => ledger.committed(reading.account),
-                None => self.known.retired(*identity),
-            };
-            entries.extend(read.map(|position| Entry {
-                path: path.clone(),
-                position,
-                inode: identity.inode,
-            }));
-        }
-        let kept = |entry: &&Entry| !self.tracks.contains_key(&entry.path);
-        entries.extend(self.memory.entries.iter().filter(kept).cloned());
-        entries
-    }
-
-    fn tell(&self) {
+    fn tell(&self, files: &Files) {
         let progress: &Progress = &self.surroundings.progress;
-        let ledger = &self.known.ledger;
-        let generations = || self.tracks.values().flat_map(|track| &track.generations);
-        let behind = generations()
-            .map(|g: &Generation| g.size.saturating_sub(g.position))
-            .sum();
+        let (behind, count) = files.behind();
         progress.behind.store(behind, Ordering::Relaxed);
-        progress
-            .files
-            .store(generations().count() as u64, Ordering::Relaxed);
+        progress.files.store(count, Ordering::Relaxed);
         // What settles between the two looks is missing until the next.
-        let (in_flight, not_safe) = (ledger.in_flight(), ledger.unsafe_bytes());
+        let (in_flight, not_safe) = (self.ledger.in_flight(), self.ledger.unsafe_bytes());
         let forgotten = not_safe.saturating_sub(in_flight);
         progress.forgotten.store(forgotten, Ordering::Relaxed);
         // What was refused for what it is (a directory, compressed) is no log.
-        let troubles = self.troubles.iter();
+        let troubles = files.troubles.iter();
         progress.tell_unreadable(troubles.filter(|(_, reason)| !reason.starts_with("it is ")));
     }
 }
 
-fn reader(
-    params: &Params,
-    parser: Box<dyn Parser>,
-    read_ahead: u64,
-    ledger: Arc<Ledger>,
-    surroundings: &Surroundings,
-) -> Reader {
-    Reader {
-        parser,
-        collector: surroundings.collector.clone(),
-        hasten: surroundings.hasten.clone(),
-        ledger,
-        progress: surroundings.progress.clone(),
-        read_ahead,
-        path_key: params.path_key.clone(),
-        emit_unmatched_lines: params.emit_unmatched_lines,
-        read_lines_limit: params
-            .read_lines_limit
-            .filter(|limit| *limit > 0)
-            .unwrap_or(u64::MAX),
-        max_line_size: params.line_limit(),
-        buffer: Vec::new(),
-        expansion: 1.5,
-        complaints: Complaints::default(),
-    }
+/// A reader that died half-way through a file leaves nothing to trust.
+fn lock(files: &Mutex<Files>) -> anyhow::Result<MutexGuard<'_, Files>> {
+    files
+        .lock()
+        .map_err(|_| anyhow!("the thread of the file events died while it read"))
 }
 
-fn look(
-    track: &mut Track,
-    known: &mut Known,
-    reader: &mut Reader,
-    troubles: &mut HashMap<PathBuf, String>,
-) {
-    let looked = track.look(known, |generation, tag, path| {
-        reader.flush_rest(generation, From { tag, path })
-    });
-    match looked {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            trouble(troubles, &track.path, &error)
-        }
-        _ => {
-            if troubles.remove(&track.path).is_some() {
-                info!(path = %track.path.display(), "readable again");
-            }
-        }
+/// The watch, whose thread reads at once what an event names unless the source's thread is at it.
+fn watch(params: &Params, bell: &Arc<Bell>, files: &Arc<Mutex<Files>>) -> Watch {
+    if !params.enable_stat_watcher {
+        return Watch::none();
     }
+    let files = Arc::downgrade(files);
+    Watch::new(bell.clone(), move |path| {
+        files.upgrade().is_some_and(|files| {
+            files
+                .try_lock()
+                .is_ok_and(|mut files| files.read_at_once(path))
+        })
+    })
+}
+
+fn report(files: &Arc<Mutex<Files>>, progress: &Progress) {
+    let files = Arc::downgrade(files);
+    progress.report_by(Box::new(move || {
+        let files = files.upgrade();
+        let report = files
+            .as_ref()
+            .and_then(|files| Some(files.lock().ok()?.report()));
+        report.unwrap_or_default()
+    }));
 }

@@ -18,6 +18,8 @@ use crate::input::Progress;
 use crate::parse::{Extra, Parsed, multiline::Joining};
 use crate::stop::{Phase, Stop};
 
+#[path = "identity_tests.rs"]
+mod identity;
 #[path = "measure_tests.rs"]
 mod measure;
 #[path = "rotation_tests.rs"]
@@ -140,7 +142,18 @@ impl Running {
         Running::with(params, Message(None), sink)
     }
 
+    /// With so few descriptors.
+    fn limited(params: Params, open_files: usize) -> Running {
+        let mut input = Tail::new(params, Box::new(Message(None)));
+        input.limit_open_files(open_files);
+        Running::of(input, Arc::default())
+    }
+
     fn with(params: Params, parser: Message, sink: Arc<Sink>) -> Running {
+        Running::of(Tail::new(params, Box::new(parser)), sink)
+    }
+
+    fn of(input: Tail, sink: Arc<Sink>) -> Running {
         let (stop, progress) = (Stop::new(), Arc::new(Progress::default()));
         let finished = Arc::new(AtomicUsize::new(0));
         let counter = finished.clone();
@@ -154,8 +167,7 @@ impl Running {
                 counter.fetch_add(1, Ordering::SeqCst);
             }),
         };
-        let input: Box<dyn Input> = Box::new(Tail::new(params, Box::new(parser)));
-        let thread = std::thread::spawn(move || input.run(surroundings));
+        let thread = std::thread::spawn(move || Box::new(input).run(surroundings));
         Running {
             sink,
             stop,
@@ -188,12 +200,17 @@ impl Running {
         until("finished", || self.finished.load(Ordering::SeqCst) == 1);
     }
 
-    fn close(mut self, phase: Phase) {
+    fn close(self, phase: Phase) {
+        self.stopped(phase);
+    }
+
+    fn stopped(mut self, phase: Phase) -> Running {
         self.finish(phase);
         self.stop.advance(Phase::Close);
         let thread = self.thread.take().expect("closed once");
         thread.join().expect("no panic").expect("no error");
         assert_eq!(self.finished.load(Ordering::SeqCst), 1);
+        self
     }
 }
 

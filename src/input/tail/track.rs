@@ -3,104 +3,29 @@
 //! The path is a way to find files. Whichever generations are found, each has one reader in the whole source
 //! ([`Known::reading`]), and a finished one is remembered, so that it is not read again under its rotated name.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
+use std::fs::Metadata;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use tracing::{info, warn};
 
-use super::discover::{Sibling, sibling_with_inode, siblings};
+use super::evidence::Resume;
 use super::file::{
-    Generation, Held, Identity, Look, Opened, Origin, State, judge, open, start_position,
+    Generation, Identity, Look, Origin, State, is_short_of_descriptors, judge, open,
 };
-use super::lines::Splitter;
+use super::known::Known;
+use super::listing::Sibling;
 use super::pos_file::Entry;
-use super::position::Ledger;
-use super::read::READ_SIZE;
+use super::position::{Ledger, PathNumber};
+use super::state_file::Remembered;
 use crate::event::Tag;
 
 /// File times come from a coarse clock: a generation may seem this much older than the moment in which it was made.
 const CLOCK_SLACK: Duration = Duration::from_millis(50);
 /// How long the directory is searched again after a rotation: one listing may miss a name that moves meanwhile.
 const SEARCH_AGAIN: Duration = Duration::from_secs(2);
-/// How many finished generations are remembered.
-const RETIRED: usize = 4096;
-
-/// What all tracks of a source share.
-pub struct Known {
-    /// Where positions are counted.
-    pub ledger: Arc<Ledger>,
-    /// Generations that have a reader.
-    pub reading: HashSet<Identity>,
-    /// Finished generations and how far they were read, oldest first.
-    retired: VecDeque<(Identity, u64)>,
-    /// Longest line.
-    pub max_line_size: u64,
-    /// How long a rotated file stays open at least.
-    pub rotate_wait: Duration,
-}
-
-impl Known {
-    /// Nothing is known yet.
-    pub fn new(ledger: Arc<Ledger>, max_line_size: u64, rotate_wait: Duration) -> Known {
-        Known {
-            ledger,
-            reading: HashSet::new(),
-            retired: VecDeque::new(),
-            max_line_size,
-            rotate_wait,
-        }
-    }
-
-    /// How far a finished generation was read.
-    pub fn retired(&self, identity: Identity) -> Option<u64> {
-        let found = self
-            .retired
-            .iter()
-            .rev()
-            .find(|(known, _)| *known == identity);
-        found.map(|(_, position)| *position)
-    }
-
-    fn is_new(&self, identity: Identity) -> bool {
-        !self.reading.contains(&identity) && self.retired(identity).is_none()
-    }
-
-    /// Begins to read an opened file; `None` if it has a reader already.
-    pub fn begin(&mut self, opened: Opened, origin: Origin, state: State) -> Option<Generation> {
-        if !self.reading.insert(opened.identity) {
-            return None;
-        }
-        let origin = self
-            .retired(opened.identity)
-            .map_or(origin, Origin::Resumed);
-        let position = start_position(origin, opened.size);
-        Some(Generation {
-            account: self.ledger.open_account(position),
-            file: opened.file,
-            identity: opened.identity,
-            position,
-            size: opened.size,
-            lines: Splitter::new(usize::try_from(self.max_line_size).unwrap_or(usize::MAX)),
-            held: Held::default(),
-            state,
-            read_size: READ_SIZE,
-            dirty: true,
-        })
-    }
-
-    fn retire(&mut self, generation: &Generation) {
-        self.reading.remove(&generation.identity);
-        self.retired
-            .push_back((generation.identity, generation.position));
-        if self.retired.len() > RETIRED {
-            self.retired.pop_front();
-        }
-    }
-}
-
 /// A search for generations that came and went between two looks.
 #[derive(Clone, Copy, Debug)]
 struct Search {
@@ -121,19 +46,25 @@ pub struct Track {
     pub wanted: bool,
     /// Its generations, oldest first; the last one may stand at the path.
     pub generations: VecDeque<Generation>,
+    /// Its account in the ledger.
+    pub number: PathNumber,
     /// When the path was last looked at.
     seen: SystemTime,
     search: Option<Search>,
+    /// Names that files got when they were renamed from this path, or from one of these.
+    moved: Vec<PathBuf>,
     /// A given-up generation with a forgotten batch: the next start begins there.
     unfinished: Option<Entry>,
 }
 
 impl Track {
     /// A path without any generation yet.
-    pub fn new(path: PathBuf, tag: Tag) -> Track {
+    pub fn new(path: PathBuf, tag: Tag, ledger: &Ledger) -> Track {
         Track {
             path,
             tag,
+            number: ledger.open_path(),
+            moved: Vec::new(),
             wanted: true,
             generations: VecDeque::new(),
             seen: SystemTime::now(),
@@ -152,6 +83,25 @@ impl Track {
     /// Whether nothing is left to do here.
     pub fn is_over(&self) -> bool {
         self.generations.is_empty() && self.search.is_none() && self.unfinished.is_none()
+    }
+
+    /// Whether only its file, which stands at its path and is open, has to be looked at.
+    pub fn is_plain(&self) -> bool {
+        self.wanted
+            && self.search.is_none()
+            && self.generations.len() == 1
+            && self.generations[0].state == State::Current
+    }
+
+    /// A file was renamed from the path, or from a name to which it was renamed before: the new name is searched too.
+    pub fn follow_rename(&mut self, from: &Path, to: &Path) -> bool {
+        let known = self.moved.iter().position(|name| name == from);
+        match known {
+            Some(at) => self.moved[at] = to.to_owned(),
+            None if from == self.path => self.moved.push(to.to_owned()),
+            None => return false,
+        }
+        true
     }
 
     /// Looks for generations born since `floor` from now on.
@@ -183,22 +133,23 @@ impl Track {
         flush: impl FnOnce(&mut Generation, &Tag, &Path),
     ) -> io::Result<()> {
         let now = SystemTime::now();
-        let at_path = if self.wanted {
-            std::fs::metadata(&self.path).ok()
+        let stands = if self.wanted {
+            std::fs::metadata(&self.path).ok().filter(Metadata::is_file)
         } else {
             None
         };
-        let at_path = at_path
-            .filter(std::fs::Metadata::is_file)
-            .map(|meta| Identity::of(&meta));
+        let at_path = stands.as_ref().map(Identity::of);
         for generation in &mut self.generations {
-            generation.refresh_size()?;
+            generation.refresh_size(stands.as_ref())?;
         }
         let seen = std::mem::replace(&mut self.seen, now);
         if let Some(current) = self.current() {
             match judge(current.identity, current.position, current.size, at_path) {
                 Look::Same => {}
-                Look::Truncated => self.truncated(known, flush),
+                Look::Truncated => {
+                    let last = self.generations.len() - 1;
+                    self.truncated(known, last, flush);
+                }
                 Look::Rotated => self.rotated(known, seen),
             }
         }
@@ -208,10 +159,14 @@ impl Track {
             }
             _ => None,
         };
-        // Listed after the path was opened: whatever is renamed from now on is open already.
+        if opened.is_some() {
+            // Listed after the path was opened: whatever is renamed from now on is open already.
+            known.listings.forget_beside(&self.path);
+        }
         self.find_between(known, opened.as_ref().map(|opened| opened.identity));
         if let Some(opened) = opened {
-            self.add(known.begin(opened, Origin::New, State::Current));
+            let current = known.begin(opened, Origin::New, State::Current, self)?;
+            self.add(current);
         }
         Ok(())
     }
@@ -231,9 +186,10 @@ impl Track {
         }
     }
 
-    fn rotated(&mut self, known: &Known, seen: SystemTime) {
+    fn rotated(&mut self, known: &mut Known, seen: SystemTime) {
         let wait = known.rotate_wait.as_secs_f32();
         let wanted = self.wanted;
+        known.listings.forget_beside(&self.path);
         if let Some(current) = self.current() {
             current.state = State::Rotated {
                 since: Instant::now(),
@@ -250,23 +206,23 @@ impl Track {
     }
 
     /// The file was truncated: its old life ended with what was read, the new one begins at 0.
-    fn truncated(&mut self, known: &Known, flush: impl FnOnce(&mut Generation, &Tag, &Path)) {
-        let path = self.path.display();
-        let Some(current) = self.generations.back_mut() else {
-            return;
-        };
-        flush(current, &self.tag, &self.path);
-        let not_safe = current.position - known.ledger.committed(current.account).unwrap_or(0);
+    pub fn truncated(
+        &mut self,
+        known: &mut Known,
+        at: usize,
+        flush: impl FnOnce(&mut Generation, &Tag, &Path),
+    ) {
+        let generation = &mut self.generations[at];
+        flush(generation, &self.tag, &self.path);
+        let position = generation.position;
+        let not_safe = position - known.ledger.committed(generation.account).unwrap_or(0);
         warn!(
-            %path, size = current.size, position = current.position, not_safe,
+            path = %self.path.display(), size = generation.size, position, not_safe,
             "file was truncated, reading it from its head; what was written after the last read is lost"
         );
-        known.ledger.close_account(current.account);
-        current.account = known.ledger.open_account(0);
-        current.position = 0;
-        current.lines = Splitter::new(usize::try_from(known.max_line_size).unwrap_or(usize::MAX));
-        current.held = Held::default();
-        current.dirty = true;
+        known.ledger.close_account(generation.account);
+        let account = known.ledger.open_account(self.number, 0);
+        generation.begin_again(account, known.splitter());
     }
 
     /// Begins to read the generations that the search finds; `at_path` is not one of them.
@@ -274,10 +230,14 @@ impl Track {
         let Some(search) = self.search else {
             return;
         };
+        let moved = self.moved.iter().cloned().filter_map(Sibling::at);
+        let mut candidates: Vec<Sibling> = moved.collect();
+        candidates.extend(known.listings.siblings(&self.path));
         if search.until < Instant::now() {
             self.search = None;
+            self.moved.clear();
         }
-        for sibling in siblings(&self.path) {
+        for sibling in candidates {
             let age = if search.by_modified {
                 sibling.modified
             } else {
@@ -291,14 +251,14 @@ impl Track {
     }
 
     /// Searches the generation with this inode beside the path: it was rotated while nobody looked. True if it is there.
-    pub fn resume_rotated(&mut self, known: &mut Known, entry: &Entry) -> bool {
-        let Some(sibling) = sibling_with_inode(&self.path, entry.inode) else {
+    pub fn resume_rotated(&mut self, known: &mut Known, remembered: &Remembered) -> bool {
+        let Some(sibling) = known.listings.with_inode(&self.path, remembered.inode) else {
             return false;
         };
         if let Some(born) = sibling.identity.born.or(sibling.modified) {
             self.search_since(born, false);
         }
-        self.add_rotated(known, &sibling, Origin::Resumed(entry.position))
+        self.add_rotated(known, &sibling, Origin::Resumed(remembered.resume))
     }
 
     fn add_rotated(&mut self, known: &mut Known, sibling: &Sibling, origin: Origin) -> bool {
@@ -310,7 +270,8 @@ impl Track {
             return false;
         };
         let since = Instant::now();
-        let Some(generation) = known.begin(opened, origin, State::Rotated { since }) else {
+        let begun = known.begin(opened, origin, State::Rotated { since }, self);
+        let Ok(Some(generation)) = begun else {
             return false;
         };
         info!(path = %self.path.display(), rotated = %sibling.path.display(), position = generation.position, "reading a generation that was rotated meanwhile");
@@ -357,11 +318,71 @@ impl Track {
                         inode: oldest.identity.inode,
                     });
             }
-            known.ledger.close_account(oldest.account);
             known.retire(oldest);
             self.generations.pop_front();
         }
         self.generations.len() < before
+    }
+
+    /// Whether the file at the path has something to read, and when it was read last, if its descriptor can be lent to others.
+    pub fn lendable(&mut self) -> Option<(bool, u64)> {
+        let current = self.current()?;
+        let open = current.file.is_some();
+        open.then_some((current.dirty || !current.at_end(), current.turn))
+    }
+
+    /// Closes the file at the path until it is read again.
+    pub fn lend(&mut self) {
+        if let Some(current) = self.current() {
+            current.file = None;
+        }
+    }
+
+    /// Takes a lent descriptor back, at whatever name the file has now. False where the file is gone: its rest is lost, which is
+    /// told. An error is about the descriptor, not about the file.
+    pub fn take_back(&mut self, known: &mut Known, at: usize) -> io::Result<bool> {
+        let generation = &mut self.generations[at];
+        let identity = generation.identity;
+        known.listings.forget_beside(&self.path);
+        let names = [
+            Some(self.path.clone()),
+            known
+                .listings
+                .with_inode(&self.path, identity.inode)
+                .map(|sibling| sibling.path),
+        ];
+        for name in names.into_iter().flatten() {
+            match open(&name) {
+                Ok(opened) if opened.identity == identity => {
+                    generation.file = Some(opened.file);
+                    return Ok(true);
+                }
+                Err(error) if is_short_of_descriptors(&error) => return Err(error),
+                _ => {}
+            }
+        }
+        warn!(path = %self.path.display(), inode = identity.inode, position = generation.position,
+            "the file went while its descriptor was lent to others; what was written after the last read is lost (raise the limit of open files)");
+        if let Some(gone) = self.generations.remove(at) {
+            known.retire(&gone);
+        }
+        Ok(false)
+    }
+
+    /// All that the next start should know of this path's generations.
+    pub fn remembered(&self, ledger: &Ledger) -> impl Iterator<Item = Remembered> {
+        self.generations.iter().filter_map(|generation| {
+            Some(Remembered {
+                path: self.path.clone(),
+                inode: generation.identity.inode,
+                resume: Resume {
+                    position: ledger.committed(generation.account)?,
+                    born: generation.identity.born,
+                    head: Some(generation.head.mark()),
+                },
+                ours: true,
+            })
+        })
     }
 
     /// What the pos_file says about this path: the oldest generation that is not finished, or the youngest.

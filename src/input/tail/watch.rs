@@ -1,4 +1,4 @@
-//! File events, and the place where the source's thread sleeps. The only module that touches `notify`.
+//! File events. The only module that touches `notify`.
 //!
 //! Events are hints that make reading quick; `fstat` of the open files and `stat` of their paths once a second are the truth,
 //! so a lost event or a file system without events costs a second, nothing else.
@@ -6,15 +6,15 @@
 use std::collections::{HashMap, HashSet};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use notify::event::{EventKind, ModifyKind};
+use notify::event::{CreateKind, EventKind, ModifyKind, RemoveKind, RenameMode};
 use notify::{Config, ErrorKind, RecommendedWatcher, RecursiveMode, Watcher};
 use tracing::warn;
 
-/// More dirty paths than this are remembered as "everything".
-const MAX_DIRTY: usize = 4096;
+use super::bell::{Bell, Change};
+
 /// Above this many events within [`RATE_WINDOW`] the callback naps, so that the kernel merges equal unread events.
 const QUIET_EVENTS: u32 = 100;
 const RATE_WINDOW: Duration = Duration::from_millis(100);
@@ -24,74 +24,31 @@ const BETWEEN_NAPS: Duration = Duration::from_micros(100);
 /// An event that comes this soon after a nap means that they still come fast.
 const STILL_BUSY: Duration = Duration::from_millis(1);
 
-/// What happened since the thread looked last.
-#[derive(Debug, Default)]
-pub struct Seen {
-    /// Files that were written to.
-    pub dirty: HashSet<PathBuf>,
-    /// A name appeared, went or changed in a watched directory.
-    pub names_changed: bool,
-    /// Events were lost: every file and directory must be looked at.
-    pub everything: bool,
-    /// The thread was called for another reason.
-    pub woken: bool,
-}
-
-impl Seen {
-    fn is_quiet(&self) -> bool {
-        !self.woken && !self.names_changed && !self.everything && self.dirty.is_empty()
-    }
-}
-
-/// Where the source's thread sleeps, and what wakes it.
-#[derive(Debug, Default)]
-pub struct Bell {
-    seen: Mutex<Seen>,
-    rung: Condvar,
-}
-
-impl Bell {
-    /// Wakes the thread without naming a file: receipts came back, the stop phase changed.
-    pub fn ring(&self) {
-        self.tell(|seen| seen.woken = true);
-    }
-
-    /// What happened since the last call, waiting for it no longer than `timeout`.
-    pub fn wait(&self, timeout: Duration) -> Seen {
-        let (mut seen, _) = self
-            .rung
-            .wait_timeout_while(self.lock(), timeout, |seen| seen.is_quiet())
-            .unwrap_or_else(PoisonError::into_inner);
-        std::mem::take(&mut *seen)
-    }
-
-    fn tell(&self, what: impl FnOnce(&mut Seen)) {
-        what(&mut self.lock());
-        self.rung.notify_one();
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Seen> {
-        // A half-told event is at worst a hint too few, and the sweep makes up for it.
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 /// The watched directories.
 pub struct Watch {
     watcher: Option<RecommendedWatcher>,
     /// Directory → (device, inode) that the watch was put on.
     directories: HashMap<PathBuf, (u64, u64)>,
     refused: HashSet<PathBuf>,
+    told_refusal: bool,
 }
 
 impl Watch {
-    /// A watch that rings `bell`; without events (only the sweep) where the kernel gives none.
-    pub fn new(bell: Arc<Bell>) -> Watch {
+    /// A watch that rings `bell`, unless `read` has read on the spot what was written to a file. Without events (only the sweep)
+    /// where the kernel gives none.
+    pub fn new(bell: Arc<Bell>, read: impl Fn(&Path) -> bool + Send + 'static) -> Watch {
         let mut pace = Pace::default();
         let handler = move |event: notify::Result<notify::Event>| {
-            if hear(&bell, event)
-                && let Some(nap) = pace.nap_after_event(Instant::now())
-            {
+            let Some((change, mut paths)) = understand(event) else {
+                return;
+            };
+            if change == Change::Written {
+                paths.retain(|path| !read(path));
+            }
+            if change != Change::Written || !paths.is_empty() {
+                bell.tell(|seen| seen.note(change, paths));
+            }
+            if let Some(nap) = pace.nap_after_event(Instant::now()) {
                 std::thread::sleep(nap);
                 pace.woke(Instant::now());
             }
@@ -103,6 +60,7 @@ impl Watch {
             watcher,
             directories: HashMap::new(),
             refused: HashSet::new(),
+            told_refusal: false,
         }
     }
 
@@ -112,12 +70,18 @@ impl Watch {
             watcher: None,
             directories: HashMap::new(),
             refused: HashSet::new(),
+            told_refusal: false,
         }
     }
 
-    /// Whether new names are told by events for all these directories.
+    /// Whether events tell of all these directories.
     pub fn covers_all(&self) -> bool {
         self.watcher.is_some() && self.refused.is_empty()
+    }
+
+    /// Whether this is a watched directory.
+    pub fn has(&self, directory: &Path) -> bool {
+        self.directories.contains_key(directory)
     }
 
     /// Watches exactly these directories from now on. One that was renamed or made anew since is watched anew. True where
@@ -136,6 +100,7 @@ impl Watch {
             let _ = watcher.unwatch(&directory);
             self.directories.remove(&directory);
         }
+        self.refused.retain(|directory| wanted.contains(directory));
         let mut added = false;
         for directory in wanted {
             added |= self.put(directory);
@@ -154,11 +119,10 @@ impl Watch {
     }
 
     fn put(&mut self, directory: &Path) -> bool {
-        let Some(watcher) = &mut self.watcher else {
-            return false;
-        };
         let Ok(meta) = std::fs::metadata(directory) else {
-            if self.directories.remove(directory).is_some() {
+            if let Some(watcher) = &mut self.watcher
+                && self.directories.remove(directory).is_some()
+            {
                 let _ = watcher.unwatch(directory);
             }
             return false;
@@ -167,22 +131,55 @@ impl Watch {
         if self.directories.get(directory) == Some(&identity) {
             return false;
         }
+        if is_remote(directory) {
+            // Events tell of what this machine writes, not of what others do.
+            self.refuse(directory, "a network file system");
+        }
+        let Some(watcher) = &mut self.watcher else {
+            return false;
+        };
         let _ = watcher.unwatch(directory);
         match watcher.watch(directory, RecursiveMode::NonRecursive) {
             Ok(()) => {
                 self.directories.insert(directory.to_owned(), identity);
-                self.refused.remove(directory);
+                if !is_remote(directory) {
+                    self.refused.remove(directory);
+                }
                 true
             }
             Err(error) => {
-                if self.refused.insert(directory.to_owned()) {
-                    let reason = refusal(&error);
-                    warn!(directory = %directory.display(), reason, "no file events here; it is looked at every second");
-                }
+                self.refuse(directory, &refusal(&error));
                 false
             }
         }
     }
+}
+
+impl Watch {
+    /// Events do not tell all of this directory. Said once: with a limit that is reached there may be thousands.
+    fn refuse(&mut self, directory: &Path, reason: &str) {
+        let new = self.refused.insert(directory.to_owned());
+        if new && !std::mem::replace(&mut self.told_refusal, true) {
+            warn!(directory = %directory.display(), reason, "no file events here, nor where the same is true of other directories; they are looked at every second");
+        }
+    }
+}
+
+/// Whether other machines may write to this directory, or a process that the kernel hears nothing of.
+fn is_remote(directory: &Path) -> bool {
+    use nix::sys::statfs::{
+        AFS_SUPER_MAGIC, CODA_SUPER_MAGIC, FUSE_SUPER_MAGIC, NCP_SUPER_MAGIC, NFS_SUPER_MAGIC,
+        SMB_SUPER_MAGIC, statfs,
+    };
+    let remote = [
+        AFS_SUPER_MAGIC,
+        CODA_SUPER_MAGIC,
+        FUSE_SUPER_MAGIC,
+        NCP_SUPER_MAGIC,
+        NFS_SUPER_MAGIC,
+        SMB_SUPER_MAGIC,
+    ];
+    statfs(directory).is_ok_and(|stat| remote.contains(&stat.filesystem_type()))
 }
 
 fn refusal(error: &notify::Error) -> String {
@@ -194,30 +191,23 @@ fn refusal(error: &notify::Error) -> String {
     }
 }
 
-/// Marks what an event names. False for events that say nothing new, such as our own opens.
-fn hear(bell: &Bell, event: notify::Result<notify::Event>) -> bool {
+/// What an event says and of which paths; `None` for one that says nothing new, such as our own opens.
+fn understand(event: notify::Result<notify::Event>) -> Option<(Change, Vec<PathBuf>)> {
     let event = match event {
-        Ok(event) if event.need_rescan() => return lost(bell),
+        Ok(event) if event.need_rescan() => return Some((Change::Lost, Vec::new())),
         Ok(event) => event,
-        Err(_) => return lost(bell),
+        Err(_) => return Some((Change::Lost, Vec::new())),
     };
-    match event.kind {
-        EventKind::Access(_) => return false,
-        EventKind::Modify(ModifyKind::Data(_) | ModifyKind::Metadata(_)) => bell.tell(|seen| {
-            if seen.dirty.len() < MAX_DIRTY {
-                seen.dirty.extend(event.paths);
-            } else {
-                seen.everything = true;
-            }
-        }),
-        _ => bell.tell(|seen| seen.names_changed = true),
-    }
-    true
-}
-
-fn lost(bell: &Bell) -> bool {
-    bell.tell(|seen| seen.everything = true);
-    true
+    let change = match event.kind {
+        EventKind::Access(_) => return None,
+        EventKind::Modify(ModifyKind::Data(_) | ModifyKind::Metadata(_)) => Change::Written,
+        EventKind::Modify(ModifyKind::Name(RenameMode::Both)) => Change::Renamed,
+        EventKind::Modify(ModifyKind::Name(RenameMode::From | RenameMode::To))
+        | EventKind::Create(CreateKind::File)
+        | EventKind::Remove(RemoveKind::File) => Change::Name,
+        _ => Change::Unknown,
+    };
+    Some((change, event.paths))
 }
 
 /// Decides when the callback naps: never while events are rare, so that a single line is told at once.
@@ -286,26 +276,38 @@ mod tests {
     }
 
     #[test]
-    fn a_ring_before_the_wait_is_not_lost() {
-        let bell = Bell::default();
-        bell.ring();
-        assert!(bell.wait(Duration::from_secs(60)).woken);
-    }
-
-    #[test]
-    fn a_write_names_its_file_and_a_new_name_is_told() {
+    fn a_write_names_its_file_and_new_names_and_renames_are_told() {
         let dir = tempfile::tempdir().expect("a directory");
         let bell = Arc::new(Bell::default());
-        let mut watch = Watch::new(bell.clone());
+        let mut watch = Watch::new(bell.clone(), |_| false);
         watch.set(&HashSet::from([dir.path().to_owned()]));
-        let path = dir.path().join("a.log");
+        let (path, moved) = (dir.path().join("a.log"), dir.path().join("odd"));
         std::fs::write(&path, "x\n").expect("a file");
-        let (mut named, mut appeared) = (false, false);
-        while !(named && appeared) {
+        std::fs::rename(&path, &moved).expect("renamed");
+        let (mut named, mut appeared, mut renamed) = (false, false, false);
+        while !(named && appeared && renamed) {
             let seen = bell.wait(Duration::from_secs(30));
             assert!(!seen.is_quiet(), "no event came");
             named |= seen.dirty.contains(&path);
-            appeared |= seen.names_changed;
+            appeared |= seen.names.contains(&path);
+            renamed |= seen.renames.contains(&(path.clone(), moved.clone()));
         }
+    }
+
+    #[test]
+    fn what_was_read_on_the_spot_wakes_nobody() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let bell = Arc::new(Bell::default());
+        let (read, reads) = std::sync::mpsc::channel();
+        let mut watch = Watch::new(bell.clone(), move |path| read.send(path.to_owned()).is_ok());
+        let path = dir.path().join("a.log");
+        std::fs::write(&path, "").expect("a file");
+        watch.set(&HashSet::from([dir.path().to_owned()]));
+        std::fs::write(&path, "x\n").expect("a file");
+        let named = reads
+            .recv_timeout(Duration::from_secs(30))
+            .expect("an event");
+        assert_eq!(named, path);
+        assert!(bell.wait(Duration::from_millis(20)).dirty.is_empty());
     }
 }

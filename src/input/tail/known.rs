@@ -1,0 +1,114 @@
+//! What all paths of a source share: which generations have a reader, which are finished, and how one begins to be read.
+
+use std::collections::{HashSet, VecDeque};
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tracing::warn;
+
+use super::evidence::Resume;
+use super::file::{Generation, Identity, Opened, Origin, State};
+use super::lines::Splitter;
+use super::listing::Listings;
+use super::position::Ledger;
+use super::track::Track;
+use crate::input::Totals;
+
+/// How many finished generations are remembered.
+const RETIRED: usize = 4096;
+
+/// What all tracks of a source share.
+pub struct Known {
+    /// Where positions are counted.
+    pub ledger: Arc<Ledger>,
+    /// Generations that have a reader.
+    pub reading: HashSet<Identity>,
+    /// Finished generations and how far they were read, oldest first.
+    retired: VecDeque<(Identity, Resume)>,
+    /// Directories as listed in this pass.
+    pub listings: Listings,
+    /// What came of paths that are followed no more.
+    pub gone: Totals,
+    /// Longest line.
+    pub max_line_size: u64,
+    /// How long a rotated file stays open at least.
+    pub rotate_wait: Duration,
+}
+
+impl Known {
+    /// Nothing is known yet.
+    pub fn new(ledger: Arc<Ledger>, max_line_size: u64, rotate_wait: Duration) -> Known {
+        Known {
+            ledger,
+            reading: HashSet::new(),
+            retired: VecDeque::new(),
+            listings: Listings::default(),
+            gone: Totals::default(),
+            max_line_size,
+            rotate_wait,
+        }
+    }
+
+    /// How far a finished generation was read.
+    pub fn find_retired(&self, identity: Identity) -> Option<Resume> {
+        let mut finished = self.retired.iter().rev();
+        finished
+            .find(|(known, _)| *known == identity)
+            .map(|(_, resume)| *resume)
+    }
+
+    /// Whether nobody reads or has read it.
+    pub fn is_new(&self, identity: Identity) -> bool {
+        !self.reading.contains(&identity) && self.find_retired(identity).is_none()
+    }
+
+    /// Begins to read an opened file for `track`; `None` if it has a reader already.
+    pub fn begin(
+        &mut self,
+        opened: Opened,
+        origin: Origin,
+        state: State,
+        track: &Track,
+    ) -> io::Result<Option<Generation>> {
+        let identity = opened.identity;
+        if self.reading.contains(&identity) {
+            return Ok(None);
+        }
+        let origin = self.find_retired(identity).map_or(origin, Origin::Resumed);
+        let (position, before, doubt) = opened.start(origin)?;
+        if let Some(doubt) = doubt {
+            warn!(path = %track.path.display(), inode = identity.inode, size = opened.size, "{doubt}, reading it from its head");
+        }
+        self.reading.insert(identity);
+        let account = self.ledger.open_account(track.number, position);
+        let lines = self.splitter();
+        Ok(Some(Generation::new(
+            opened,
+            (position, &before),
+            state,
+            account,
+            lines,
+        )))
+    }
+
+    /// The lines of a file that is read from its head, or from the beginning of a line.
+    pub fn splitter(&self) -> Splitter {
+        Splitter::new(usize::try_from(self.max_line_size).unwrap_or(usize::MAX))
+    }
+
+    /// Its last byte is safe, or will be read again by the next start: nothing more is done with it.
+    pub fn retire(&mut self, generation: &Generation) {
+        self.ledger.close_account(generation.account);
+        self.reading.remove(&generation.identity);
+        let resume = Resume {
+            position: generation.position,
+            born: generation.identity.born,
+            head: Some(generation.head.mark()),
+        };
+        self.retired.push_back((generation.identity, resume));
+        if self.retired.len() > RETIRED {
+            self.retired.pop_front();
+        }
+    }
+}
