@@ -131,6 +131,12 @@ pub enum Command {
         #[arg(long, value_name = "TEXT", default_value = "asked for by hand")]
         reason: String,
     },
+    /// Ask the agent that runs with this configuration for its account of every line and file
+    Status {
+        /// As one JSON document
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 impl Unneeded {

@@ -5,6 +5,7 @@
 
 pub mod configure;
 mod ledger;
+pub mod status;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -21,8 +22,10 @@ use crate::input::{Progress, Surroundings};
 use crate::route::Router;
 use crate::stop::{Phase, Stop};
 
+pub use crate::input::FileReport;
 pub use configure::Plan;
 pub use ledger::Ledger;
+pub use status::{Status, View};
 
 /// A stop waits so long for a server that neither takes nor refuses before it leaves the rest to the next start.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -321,32 +324,20 @@ impl Agent {
 
     /// The account of every line so far.
     pub fn ledger(&self) -> Ledger {
-        let mut sum = Ledger {
-            spilled: self.spilled.load(Ordering::Relaxed),
-            ..Ledger::default()
-        };
-        for input in &self.inputs {
-            ledger::add(&mut sum.lines_read, &input.progress.lines);
-            ledger::add(&mut sum.bytes_read, &input.progress.bytes);
-            ledger::add(&mut sum.skipped, &input.progress.skipped);
-            ledger::add(&mut sum.behind_bytes, &input.progress.behind);
-            ledger::add(&mut sum.forgotten_bytes, &input.progress.forgotten);
+        self.view().ledger()
+    }
+
+    /// A hold on its counters, for whoever asks while it runs.
+    pub fn view(&self) -> View {
+        let inputs = self.inputs.iter();
+        View {
+            inputs: inputs
+                .map(|input| (input.name.clone(), input.progress.clone()))
+                .collect(),
+            flushers: self.flushers.clone(),
+            routers: self.routers.clone(),
+            spilled: self.spilled.clone(),
         }
-        sum.dropped = self
-            .routers
-            .iter()
-            .map(|router| router.unmatched() + router.filtered())
-            .sum();
-        for flusher in &self.flushers {
-            let (delivered, backlog) = (flusher.delivered(), flusher.backlog());
-            ledger::add(&mut sum.delivered, &delivered.records);
-            ledger::add(&mut sum.secondary, &delivered.secondary_records);
-            ledger::add(&mut sum.backed_up, &delivered.backup_records);
-            ledger::add(&mut sum.discarded, &delivered.discarded_records);
-            sum.overflowed += flusher.buffer().dropped_records();
-            sum.kept += backlog.records as u64;
-        }
-        sum
     }
 }
 

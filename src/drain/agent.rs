@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::drainable::{Drainable, Ledger, OutputBacklog, Taken};
-use crate::agent::Agent;
+use crate::agent::{Agent, FileReport};
 use crate::buffer::{Chunk, InFlight};
 
 /// A chunk in the drain's hands.
@@ -83,6 +83,10 @@ impl Drainable for Agent {
             .iter()
             .filter(|flusher| flusher.id() == output)
             .for_each(|flusher| flusher.resume());
+    }
+
+    fn files(&self) -> Vec<FileReport> {
+        self.view().files()
     }
 
     fn ledger(&self) -> Ledger {

@@ -4,6 +4,7 @@ use std::future::Future;
 
 use serde::{Deserialize, Serialize};
 
+use crate::agent::FileReport;
 use crate::buffer::Chunk;
 
 /// What one output still has to deliver.
@@ -90,6 +91,9 @@ pub trait Drainable: Sync {
 
     /// The count of every line.
     fn ledger(&self) -> Ledger;
+
+    /// The same for each tailed file.
+    fn files(&self) -> Vec<FileReport>;
 
     /// What is not safe and neither stands in a buffer nor counts as unread bytes: one line each, for the operator.
     fn not_safe(&self) -> Vec<String>;

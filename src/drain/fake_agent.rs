@@ -7,6 +7,7 @@ use std::time::{Instant, SystemTime};
 use tokio::sync::Notify;
 
 use super::drainable::{Drainable, Ledger, OutputBacklog, Taken};
+use crate::agent::FileReport;
 use crate::buffer::{Chunk, ChunkKey};
 use crate::event::{Creditor, Entries, EventStream, EventTime, Receipt, Tag};
 
@@ -200,6 +201,10 @@ impl Drainable for FakeAgent {
 
     fn resume_flush(&self, _output: &str) {
         lock(&self.state).paused = false;
+    }
+
+    fn files(&self) -> Vec<FileReport> {
+        Vec::new()
     }
 
     fn ledger(&self) -> Ledger {

@@ -9,6 +9,7 @@ use super::command::Outcome;
 use super::data::{Residue, Spilled};
 use super::drainable::Ledger;
 use super::{Drain, Drainable};
+use crate::agent::FileReport;
 use crate::output::s3::{compact, join};
 
 /// How long the manifest may take.
@@ -22,6 +23,7 @@ struct Manifest<'a> {
     seconds: f64,
     dry_run: bool,
     ledger: Ledger,
+    tailed: Vec<FileReport>,
     spilled: &'a Spilled,
     not_safe: &'a Residue,
     before: &'a [Outcome],
@@ -46,6 +48,7 @@ pub(super) async fn store<A: Drainable>(
         seconds: drain.start.elapsed().as_secs_f64(),
         dry_run: drain.plan.params.dry_run,
         ledger: drain.agent.ledger(),
+        tailed: drain.agent.files(),
         spilled,
         not_safe: residue,
         before,

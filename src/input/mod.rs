@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::config::{Element, Result};
 use crate::event::Collector;
@@ -13,7 +13,7 @@ use crate::stop::Stop;
 pub mod tail;
 
 /// Lines that gave no event, by why.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Skipped {
     /// The text does not have the parser's form.
     pub unmatched: u64,
@@ -38,7 +38,7 @@ impl Skipped {
 }
 
 /// What came of the lines of one path in this run: read = safe + forgotten + waiting.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Totals {
     /// Lines that were made into batches.
     pub lines: u64,
@@ -80,7 +80,7 @@ impl Totals {
 }
 
 /// One path of a source, as of the moment of asking.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileReport {
     /// The path.
     pub path: PathBuf,

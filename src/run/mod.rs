@@ -2,6 +2,7 @@
 //! runs; the waiting is in [`serve`].
 
 mod serve;
+mod status;
 #[cfg_attr(not(feature = "aws"), path = "absent.rs")]
 mod termination;
 
@@ -49,6 +50,9 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
             "usage: affluent -c FILE [--dry-run] [-d PIDFILE] [-o LOG] [-v|-q]; affluent --help tells more"
         );
         return Ok(ExitCode::from(2));
+    }
+    if let Some(Command::Status { json }) = &args.command {
+        return status::show(&args.config, *json);
     }
     let ready = match read(args) {
         Ok(ready) => ready,

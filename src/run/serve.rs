@@ -6,9 +6,10 @@ use anyhow::{Context, anyhow};
 use tokio::task::JoinSet;
 use tracing::{error, info, warn};
 
+use super::status::Answers;
 use super::termination::{After, Ring, Termination};
 use super::{Ready, announce, read, wire};
-use crate::agent::{Agent, Ledger};
+use crate::agent::{Agent, Ledger, View};
 use crate::args::Args;
 use crate::config::Config;
 use crate::config::system::System;
@@ -23,6 +24,7 @@ struct Run<'a> {
     system: System,
     termination: Option<Termination>,
     signals: Signals,
+    answers: Answers,
 }
 
 /// How an attempt to change the agent ended.
@@ -43,7 +45,9 @@ pub async fn serve(args: &Args, logger: &'static Logger, ready: Ready) -> anyhow
         system: ready.system,
         termination,
         signals,
+        answers: Answers::listen(&args.config),
     };
+    run.answers.tell_of(agent.view());
     let mut flushes = JoinSet::new();
     info!(
         worker = 0,
@@ -69,7 +73,10 @@ pub async fn serve(args: &Args, logger: &'static Logger, ready: Ready) -> anyhow
             }
         };
         match changed {
-            Changed::Agent(next) => agent = next,
+            Changed::Agent(next) => {
+                run.answers.tell_of(next.view());
+                agent = next;
+            }
             Changed::Exit(code) => return Ok(code),
         }
     }
@@ -148,8 +155,9 @@ impl Run<'_> {
             _ = old.stop() => {}
             () = self.signals.insisted() => return Ok(Changed::Exit(aborted())),
         }
-        // Dropped before the next begins: it listens on the same socket.
+        // Dropped before the next begins: it listens on the same socket, and owns the same files.
         self.termination = None;
+        self.answers.tell_of(View::default());
         let (plan, drain) = (ready.plan, ready.drain);
         let (agent, drain) = match Agent::start(plan).await {
             Ok(agent) => {
@@ -193,6 +201,7 @@ impl Run<'_> {
             _ = drained.stop() => {}
             () = self.signals.insisted() => return Ok(Changed::Exit(aborted())),
         }
+        self.answers.tell_of(View::default());
         let again = wire(self.args, self.config.clone());
         let again = again.map_err(|errors| anyhow!("cannot start again: {errors}"))?;
         Ok(Changed::Agent(Agent::start(again.plan).await?))

@@ -20,6 +20,9 @@ use crate::input::FileReport;
 /// Where descriptors are few, so many are lent at once: looking for idle ones costs.
 const LEND: usize = 64;
 
+/// Under this name those that are followed no more are summed up.
+const GONE: &str = "(followed no more)";
+
 /// Paths, their generations, and the reader of all of them.
 pub struct Files {
     /// From bytes to batches.
@@ -380,7 +383,15 @@ impl Files {
                 generations: track.generations.len(),
             }
         };
-        self.tracks.iter_mut().map(report).collect()
+        let followed = self.tracks.iter_mut().map(report);
+        let gone = FileReport {
+            path: PathBuf::from(GONE),
+            waiting_lines: self.known.gone.waiting_lines(),
+            totals: self.known.gone,
+            ..FileReport::default()
+        };
+        let gone = (gone.totals.lines > 0).then_some(gone);
+        followed.chain(gone).collect()
     }
 
     /// Says once per change what is wrong with a path; it is tried again at every look.

@@ -1,0 +1,198 @@
+//! What a running agent tells of itself without being stopped: the account of every line, each source's files, each output's
+//! buffer.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use serde::{Deserialize, Serialize};
+
+use super::ledger::{self, Ledger};
+use crate::flush::Flusher;
+use crate::input::{FileReport, Progress};
+use crate::route::Router;
+
+/// A hold on a running agent's counters.
+#[derive(Clone, Default)]
+pub struct View {
+    pub(super) inputs: Vec<(String, Arc<Progress>)>,
+    pub(super) flushers: Vec<Arc<Flusher>>,
+    pub(super) routers: Vec<Arc<Router>>,
+    pub(super) spilled: Arc<AtomicU64>,
+}
+
+/// The answer.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// The agent's process.
+    pub pid: u32,
+    /// Its version.
+    pub version: String,
+    /// The account of all lines.
+    pub ledger: Ledger,
+    /// Each source.
+    pub sources: Vec<SourceStatus>,
+    /// Each buffered output.
+    pub outputs: Vec<OutputStatus>,
+}
+
+/// One source.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourceStatus {
+    /// `@id`, or what the agent calls it.
+    pub id: String,
+    /// Its files, and last the sum of those that are followed no more.
+    pub files: Vec<FileReport>,
+    /// Paths that cannot be read, each with the reason.
+    pub unreadable: Vec<String>,
+}
+
+/// One buffered output.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutputStatus {
+    /// `@id`, or what the agent calls it.
+    pub id: String,
+    /// Chunks in stage, queue and in flight.
+    pub chunks: usize,
+    /// Of these, being written now.
+    pub in_flight: usize,
+    /// Bytes of entries in them.
+    pub bytes: usize,
+    /// Events in them.
+    pub records: usize,
+    /// Events that the output took.
+    pub delivered: u64,
+    /// Attempts that failed.
+    pub errors: u64,
+}
+
+impl View {
+    /// The account of every line so far.
+    pub fn ledger(&self) -> Ledger {
+        let mut sum = Ledger {
+            spilled: self.spilled.load(Ordering::Relaxed),
+            ..Ledger::default()
+        };
+        for (_, progress) in &self.inputs {
+            ledger::add(&mut sum.lines_read, &progress.lines);
+            ledger::add(&mut sum.bytes_read, &progress.bytes);
+            ledger::add(&mut sum.skipped, &progress.skipped);
+            ledger::add(&mut sum.behind_bytes, &progress.behind);
+            ledger::add(&mut sum.forgotten_bytes, &progress.forgotten);
+        }
+        sum.dropped = self
+            .routers
+            .iter()
+            .map(|router| router.unmatched() + router.filtered())
+            .sum();
+        for flusher in &self.flushers {
+            let (delivered, backlog) = (flusher.delivered(), flusher.backlog());
+            ledger::add(&mut sum.delivered, &delivered.records);
+            ledger::add(&mut sum.secondary, &delivered.secondary_records);
+            ledger::add(&mut sum.backed_up, &delivered.backup_records);
+            ledger::add(&mut sum.discarded, &delivered.discarded_records);
+            sum.overflowed += flusher.buffer().dropped_records();
+            sum.kept += backlog.records as u64;
+        }
+        sum
+    }
+
+    /// Each file of each source, as of now. Looks at all of them: not for a thread of the runtime.
+    pub fn files(&self) -> Vec<FileReport> {
+        let inputs = self.inputs.iter();
+        inputs.flat_map(|(_, progress)| progress.report()).collect()
+    }
+
+    /// Everything.
+    pub fn status(&self) -> Status {
+        let source = |(id, progress): &(String, Arc<Progress>)| SourceStatus {
+            id: id.clone(),
+            files: progress.report(),
+            unreadable: progress.unreadable(),
+        };
+        let output = |flusher: &Arc<Flusher>| {
+            let (delivered, backlog) = (flusher.delivered(), flusher.backlog());
+            OutputStatus {
+                id: flusher.id().to_owned(),
+                chunks: backlog.chunks,
+                in_flight: backlog.in_flight,
+                bytes: backlog.bytes,
+                records: backlog.records,
+                delivered: delivered.records.load(Ordering::Relaxed),
+                errors: delivered.errors.load(Ordering::Relaxed),
+            }
+        };
+        Status {
+            pid: std::process::id(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            ledger: self.ledger(),
+            sources: self.inputs.iter().map(source).collect(),
+            outputs: self.flushers.iter().map(output).collect(),
+        }
+    }
+}
+
+impl Status {
+    /// For a person to read.
+    pub fn text(&self) -> String {
+        let Status { ledger, .. } = self;
+        let mut text = format!(
+            "affluent {}, pid {}\nread {} lines, {} bytes; skipped {}, dropped {}; delivered {}, secondary {}, backed up {}, discarded {}, overflowed {}, spilled {}; kept {}; {} bytes behind\n",
+            self.version,
+            self.pid,
+            ledger.lines_read,
+            ledger.bytes_read,
+            ledger.skipped,
+            ledger.dropped,
+            ledger.delivered,
+            ledger.secondary,
+            ledger.backed_up,
+            ledger.discarded,
+            ledger.overflowed,
+            ledger.spilled,
+            ledger.kept,
+            ledger.behind_bytes,
+        );
+        for output in &self.outputs {
+            text += &format!(
+                "output {}: {} events delivered, {} attempts failed; buffered {} chunks ({} in flight), {} events, {} bytes\n",
+                output.id,
+                output.delivered,
+                output.errors,
+                output.chunks,
+                output.in_flight,
+                output.records,
+                output.bytes
+            );
+        }
+        for source in &self.sources {
+            text += &format!("source {}: {} files\n", source.id, source.files.len());
+            text += &format!(
+                "{:>10} {:>10} {:>8} {:>8} {:>8} {:>10} {:>12}  path\n",
+                "lines", "safe", "waiting", "again", "skipped", "held", "behind"
+            );
+            source.files.iter().for_each(|file| text += &row(file));
+            let troubles = source.unreadable.iter();
+            troubles.for_each(|path| text += &format!("cannot read {path}\n"));
+        }
+        text
+    }
+}
+
+fn row(file: &FileReport) -> String {
+    let totals = &file.totals;
+    format!(
+        "{:>10} {:>10} {:>8} {:>8} {:>8} {:>10} {:>12}  {}{}\n",
+        totals.lines,
+        totals.safe_lines,
+        file.waiting_lines,
+        totals.forgotten_lines,
+        totals.skipped.sum(),
+        file.held_bytes,
+        file.behind_bytes,
+        file.path.display(),
+        match file.generations {
+            0 | 1 => String::new(),
+            more => format!(" ({more} generations)"),
+        }
+    )
+}
