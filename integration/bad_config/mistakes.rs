@@ -177,12 +177,20 @@ fn mistakes_of_what_cannot_be_done() -> Vec<Mistake> {
         (
             "an encoding that is none",
             tail("  encoding foo-bar"),
-            &["a.conf:6", "encoding: unknown encoding name. Got: foo-bar"],
+            &["a.conf:6", "encoding: unknown encoding name - foo-bar"],
         ),
         (
-            "a conversion between encodings",
-            tail("  from_encoding sjis\n  encoding utf-8"),
-            &["a.conf:6", "leave out both parameters"],
+            "an encoding that cannot be read",
+            tail("  from_encoding utf8-mac\n  encoding utf-8"),
+            &[
+                "a.conf:6",
+                "the encoding utf8-mac, which Ruby knows, cannot be read",
+            ],
+        ),
+        (
+            "a conversion to nothing",
+            tail("  from_encoding sjis"),
+            &["a.conf:6", "must be specified with 'encoding' parameter"],
         ),
         (
             "a log level that is none",

@@ -98,18 +98,13 @@ pub enum State {
 pub struct Held {
     /// The lines so far.
     pub joiner: Joiner,
-    /// Bytes of lines among them that were too long, and are not in the text.
-    pub skipped: u64,
+    /// The bytes of the file that they stand for, those of lines that were too long included.
+    pub bytes: u64,
     /// When the last line was added.
     pub since: Option<Instant>,
 }
 
 impl Held {
-    /// The bytes of the file that it stands for.
-    pub fn bytes(&self) -> u64 {
-        self.joiner.held_bytes() as u64 + self.skipped
-    }
-
     /// Whether nothing is held.
     pub fn is_empty(&self) -> bool {
         self.joiner.held_bytes() == 0
@@ -144,7 +139,7 @@ pub struct Generation {
 impl Generation {
     /// Bytes that were read and belong to no batch yet: an unfinished line, a held text.
     pub fn uncovered(&self) -> u64 {
-        self.lines.unfinished() + self.held.bytes()
+        self.lines.unfinished() + self.held.bytes
     }
 
     /// Whether everything that was there at the last look was read.

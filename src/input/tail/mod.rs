@@ -1,12 +1,13 @@
 //! in_tail: lines of files, as they are written. One thread per source: discover, read, emit, until stopped.
 //!
 //! `params.rs` what is asked for; `source.rs` the thread; `discover.rs` names; `begin.rs` names to files; `track.rs` one path and its generations; `file.rs` one
-//! generation; `lines.rs` and `read.rs` bytes to batches; `position.rs` and `pos_file.rs` what is safe; `watch.rs` what wakes
+//! generation; `lines.rs`, `encoding.rs` and `read.rs` bytes to batches; `position.rs` and `pos_file.rs` what is safe; `watch.rs` what wakes
 //! the thread. Batches go to the [`Collector`](crate::event::Collector); a position moves only when the receipt of its batch
 //! comes back.
 
 mod begin;
 mod discover;
+mod encoding;
 mod file;
 mod lines;
 mod params;

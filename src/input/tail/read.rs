@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use tracing::warn;
 
+use super::encoding::{Encodings, Transcoder};
 use super::file::{Generation, Held};
 use super::lines::{Line, chomp};
 use super::position::{Account, Ledger};
@@ -43,6 +44,8 @@ pub struct Reader {
     pub read_ahead: u64,
     /// `path_key`.
     pub path_key: Option<String>,
+    /// `encoding` and `from_encoding`.
+    pub encodings: Encodings,
     /// `emit_unmatched_lines`.
     pub emit_unmatched_lines: bool,
     /// `read_lines_limit`.
@@ -140,26 +143,31 @@ impl Reader {
         let reserve = (fresh.len() as f32 * self.expansion) as usize + 256;
         let account = generation.account;
         let Generation { lines, held, .. } = generation;
+        let newline = self.encodings.newline;
+        let mut transcoder = self.encodings.transcoder.take();
         let mut batch = self.begin(source, now, reserve);
         let joins = batch.reader.parser.joining().is_some();
-        lines.feed(fresh, |line| {
-            match line {
-                Line::Whole(line) if joins => batch.join(line, held),
-                Line::Whole(line) => batch.single(chomp(line)),
-                Line::TooLong(length) => {
-                    batch.too_long(length);
-                    if !held.is_empty() {
-                        held.skipped += length;
-                    }
-                }
-            }
-            end += match line {
+        lines.feed(fresh, newline, |line| {
+            let length = match line {
                 Line::Whole(line) => line.len() as u64,
                 Line::TooLong(length) => length,
             };
+            match line {
+                Line::Whole(line) if joins => {
+                    batch.join(utf8(&mut transcoder, line), length, held);
+                }
+                Line::Whole(line) => batch.single(chomp(utf8(&mut transcoder, line))),
+                Line::TooLong(_) => {
+                    batch.too_long(length);
+                    if !held.is_empty() {
+                        held.bytes += length;
+                    }
+                }
+            }
+            end += length;
             batch.lines += 1;
             if batch.lines >= batch.reader.read_lines_limit {
-                batch.emit(account, end - held.bytes(), reserve);
+                batch.emit(account, end - held.bytes, reserve);
             }
         });
         if joins && !held.is_empty() {
@@ -167,16 +175,17 @@ impl Reader {
         }
         if batch.lines > 0 {
             let made = batch.entries.len();
-            batch.emit(account, end - held.bytes(), 0);
+            batch.emit(account, end - held.bytes, 0);
             self.expansion = (made as f32 / fresh.len() as f32 * 1.1).clamp(0.1, 16.0);
         }
+        self.encodings.transcoder = transcoder;
     }
 
     fn begin<'r>(&'r mut self, source: Source<'r>, now: EventTime, reserve: usize) -> Batch<'r> {
         let path = source.path.as_os_str().as_bytes();
         Batch {
             field: self.path_key.clone().map(|key| (key, path)),
-            entries: Entries::with_capacity(reserve),
+            entries: Entries::with_capacity(reserve).labelled(self.encodings.label),
             reader: self,
             source,
             now,
@@ -215,18 +224,30 @@ impl Reader {
         if generation.uncovered() == 0 {
             return;
         }
-        let (rest, _) = generation.lines.take_rest();
+        let (rest, bytes) = generation.lines.take_rest();
+        let mut transcoder = self.encodings.transcoder.take();
         let mut batch = self.begin(source, EventTime::now(), rest.len() * 2 + 256);
         if !rest.is_empty() {
             batch.lines = 1;
+            let text = utf8(&mut transcoder, &rest);
             if batch.reader.parser.joining().is_some() {
-                batch.join(&rest, &mut generation.held);
+                batch.join(text, bytes, &mut generation.held);
             } else {
-                batch.single(chomp(&rest));
+                batch.single(chomp(text));
             }
         }
         batch.flush(&mut generation.held);
         batch.emit(generation.account, generation.position, 0);
+        self.encodings.transcoder = transcoder;
+    }
+}
+
+/// A line as its parser is to see it.
+#[inline]
+fn utf8<'l>(transcoder: &'l mut Option<Transcoder>, line: &'l [u8]) -> &'l [u8] {
+    match transcoder {
+        None => line,
+        Some(transcoder) => transcoder.decode(line),
     }
 }
 
@@ -260,15 +281,15 @@ impl Batch<'_> {
         }
     }
 
-    /// Adds a line to a multi-line text, and parses the text that it completes.
-    fn join(&mut self, line: &[u8], held: &mut Held) {
+    /// Adds a line of so many bytes to a multi-line text, and parses the text that it completes.
+    fn join(&mut self, line: &[u8], bytes: u64, held: &mut Held) {
         let Some(joining) = self.reader.parser.joining() else {
             return;
         };
         match held.joiner.push(line, joining) {
-            Joined::Held => {}
+            Joined::Held => held.bytes += bytes,
             Joined::Complete(text) => {
-                held.skipped = 0;
+                held.bytes = if held.is_empty() { 0 } else { bytes };
                 self.single(&text);
             }
             Joined::Stray => {
@@ -279,7 +300,7 @@ impl Batch<'_> {
     }
 
     fn flush(&mut self, held: &mut Held) {
-        held.skipped = 0;
+        held.bytes = 0;
         if let Some(text) = held.joiner.flush() {
             self.single(&text);
         }
@@ -329,7 +350,10 @@ impl Batch<'_> {
     /// Gives the entries so far to the collector as the batch that covers everything up to `end`, and begins the next with
     /// `reserve` bytes.
     fn emit(&mut self, account: Account, end: u64, reserve: usize) {
-        let entries = std::mem::replace(&mut self.entries, Entries::with_capacity(reserve));
+        let entries = std::mem::replace(
+            &mut self.entries,
+            Entries::with_capacity(reserve).labelled(self.reader.encodings.label),
+        );
         let progress = &self.reader.progress;
         Progress::add(&progress.lines, std::mem::take(&mut self.lines));
         Progress::add(&progress.skipped, std::mem::take(&mut self.skipped));

@@ -454,6 +454,7 @@ fn reader(
         progress: surroundings.progress.clone(),
         read_ahead,
         path_key: params.path_key.clone(),
+        encodings: params.encodings(),
         emit_unmatched_lines: params.emit_unmatched_lines,
         read_lines_limit: params
             .read_lines_limit
