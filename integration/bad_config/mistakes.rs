@@ -193,6 +193,21 @@ fn mistakes_of_what_cannot_be_done() -> Vec<Mistake> {
             &["a.conf:6", "must be specified with 'encoding' parameter"],
         ),
         (
+            "a limit of bytes without a timer that ends the wait",
+            tail("  read_bytes_limit_per_second 1m\n  enable_watch_timer false"),
+            &["a.conf:6", "Need to enable watch timer"],
+        ),
+        (
+            "a group without rules",
+            tail("  <group>\n    pattern /(?<name>.+)/\n  </group>"),
+            &["a.conf:6", "'<rule>' sections are required"],
+        ),
+        (
+            "a limit below none",
+            tail("  <group>\n    <rule>\n      limit -7\n    </rule>\n  </group>"),
+            &["a.conf:8", "limit: must be -1"],
+        ),
+        (
             "a log level that is none",
             tail("  @log_level verbose"),
             &["a.conf:6", "trace, debug, info, warn, error, fatal"],

@@ -11,6 +11,7 @@ use std::time::{Instant, SystemTime};
 
 use nix::libc::{O_CLOEXEC, O_NOCTTY, O_NONBLOCK};
 
+use super::group::Quota;
 use super::lines::Splitter;
 use super::position::Account;
 use crate::parse::multiline::Joiner;
@@ -134,6 +135,8 @@ pub struct Generation {
     pub read_size: usize,
     /// There may be more to read.
     pub dirty: bool,
+    /// What was read of it under `read_bytes_limit_per_second`.
+    pub quota: Quota,
 }
 
 impl Generation {

@@ -103,6 +103,22 @@ impl Splitter {
         self.keep(&fresh[start..]);
     }
 
+    /// Where at most so many lines end in the bytes that come next (behind the last byte where there are fewer), and how many do.
+    pub fn end_of(&self, fresh: &[u8], newline: Newline, lines: u64) -> (usize, u64) {
+        let (mut end, mut count) = (fresh.len(), 0);
+        let mut seen = |at: usize| {
+            count += 1;
+            end = if count == lines { at } else { end };
+            count < lines
+        };
+        if newline == Newline::Byte {
+            memchr_iter(b'\n', fresh).all(|at| seen(at + 1));
+        } else {
+            self.unit_ends(fresh, newline).into_iter().all(seen);
+        }
+        (end, count)
+    }
+
     /// As [`Splitter::feed`], where a newline is a unit of several bytes.
     fn feed_units(&mut self, fresh: &[u8], newline: Newline, each: &mut impl FnMut(Line<'_>)) {
         let mut start = 0;
@@ -262,6 +278,22 @@ mod tests {
                 prop_assert_eq!(rest, last);
             }
         }
+    }
+
+    #[test]
+    fn bytes_are_cut_behind_so_many_lines() {
+        let mut splitter = Splitter::new(100);
+        let end = |text, lines| Splitter::new(100).end_of(text, Newline::Byte, lines);
+        assert_eq!(end(b"a\nb\nc\n", 2), (4, 2));
+        assert_eq!(end(b"a\nb\nc", 2), (4, 2));
+        assert_eq!(end(b"a\nb", 2), (3, 1));
+        let units = Newline::Unit {
+            width: 2,
+            big_endian: true,
+        };
+        splitter.feed(b"\0a\0", units, |_| panic!("no line yet"));
+        assert_eq!(splitter.end_of(b"\n\n\n\0\n\0b", units, 2), (5, 2));
+        assert_eq!(splitter.end_of(b"\n\n\n\0\n\0b", units, 1), (1, 1));
     }
 
     #[test]

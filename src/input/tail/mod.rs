@@ -1,7 +1,7 @@
 //! in_tail: lines of files, as they are written. One thread per source: discover, read, emit, until stopped.
 //!
 //! `params.rs` what is asked for; `source.rs` the thread; `discover.rs` names; `begin.rs` names to files; `track.rs` one path and its generations; `file.rs` one
-//! generation; `lines.rs`, `encoding.rs` and `read.rs` bytes to batches; `position.rs` and `pos_file.rs` what is safe; `watch.rs` what wakes
+//! generation; `lines.rs`, `encoding.rs` and `read.rs` bytes to batches; `group.rs` and `throttle.rs` how fast; `position.rs` and `pos_file.rs` what is safe; `watch.rs` what wakes
 //! the thread. Batches go to the [`Collector`](crate::event::Collector); a position moves only when the receipt of its batch
 //! comes back.
 
@@ -9,12 +9,14 @@ mod begin;
 mod discover;
 mod encoding;
 mod file;
+mod group;
 mod lines;
 mod params;
 mod pos_file;
 mod position;
 mod read;
 mod source;
+mod throttle;
 mod track;
 mod watch;
 
@@ -69,10 +71,12 @@ pub fn configure(section: &Element) -> Result<Configured> {
         params.check(section)?;
         Ok(params)
     }));
+    let group = errors.collect(group::configure(section)).flatten();
     errors.into_result()?;
     let (Some(params), Some(parser)) = (params, parser) else {
         return Err(section.error("tail: not configured").into());
     };
+    let params = Params { group, ..params };
     Ok(Configured {
         plugin_type: "tail",
         id: section.id().map(str::to_owned),

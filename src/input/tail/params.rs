@@ -3,13 +3,17 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use jiff::tz::TimeZone;
 use serde::Deserialize;
 
 use super::discover::Targets;
 use super::encoding::{self, Encodings};
+use super::group::{Groups, Rules};
 use super::pos_file;
+use super::read::READ_SIZE;
+use super::throttle::Throttle;
 use crate::config::types::{Size, Time};
 use crate::config::{ConfigErrors, Element, Result};
 
@@ -66,8 +70,8 @@ pub struct Params {
     pub from_encoding: Option<String>,
     /// Most lines of one batch; unset: all lines of one read (at most 1 MiB).
     pub read_lines_limit: Option<u64>,
-    /// Accepted with a warning: reading is bounded by what is not safe yet.
-    pub read_bytes_limit_per_second: Option<String>,
+    /// Most bytes of one file in a second; unset: as many as there are.
+    pub read_bytes_limit_per_second: Option<Size>,
     /// How long a multi-line text waits for more lines; unset: until the next first line or the end.
     pub multiline_flush_interval: Option<Time>,
     /// How long a rotated file stays open at least.
@@ -86,6 +90,9 @@ pub struct Params {
     pub path_key: Option<String>,
     /// Longer lines (newline included) are skipped; unset: 32 MiB.
     pub max_line_size: Option<Size>,
+    /// The `<group>` section.
+    #[serde(skip)]
+    pub group: Option<Arc<Rules>>,
 }
 
 impl Default for Params {
@@ -117,6 +124,7 @@ impl Default for Params {
             ignore_repeated_permission_error: false,
             path_key: None,
             max_line_size: None,
+            group: None,
         }
     }
 }
@@ -196,12 +204,7 @@ impl Params {
         {
             wrong("path_timezone", format!("unknown time zone '{name}'"));
         }
-        if !self.enable_watch_timer && !self.enable_stat_watcher {
-            wrong(
-                "enable_stat_watcher",
-                "either of enable_watch_timer or enable_stat_watcher must be true".into(),
-            );
-        }
+        self.check_timers(&mut wrong);
         if let Some(pos_file) = &self.pos_file
             && let Err(reason) = pos_file::check(pos_file).and_then(|()| try_directory(pos_file))
         {
@@ -219,6 +222,33 @@ impl Params {
         self.check_encodings(element, &mut errors);
         self.warn_of_differences(element);
         errors.into_result()
+    }
+
+    fn check_timers(&self, wrong: &mut impl FnMut(&str, String)) {
+        if !self.enable_watch_timer && !self.enable_stat_watcher {
+            wrong(
+                "enable_stat_watcher",
+                "either of enable_watch_timer or enable_stat_watcher must be true".into(),
+            );
+        }
+        if self.bytes_limit().is_some() && !self.enable_watch_timer {
+            wrong(
+                "read_bytes_limit_per_second",
+                "Need to enable watch timer when using log throttling feature".into(),
+            );
+        }
+    }
+
+    /// `read_bytes_limit_per_second`, where it is a limit.
+    fn bytes_limit(&self) -> Option<u64> {
+        let limit = self.read_bytes_limit_per_second?.0;
+        (limit != u64::MAX).then_some(limit)
+    }
+
+    /// The limits of `<group>` and `read_bytes_limit_per_second`.
+    pub fn throttle(&self) -> Throttle {
+        let bytes = self.bytes_limit().map(|limit| limit.max(READ_SIZE as u64));
+        Throttle::new(self.group.clone().map(Groups::new), bytes)
     }
 
     /// What `encoding` and `from_encoding` ask for; as if they were not there where they are wrong, which [`Params::check`] has
@@ -263,14 +293,13 @@ impl Params {
             "skip_refresh_on_startup",
             "has no effect: files are looked for at start",
         );
-        let limited = self
-            .read_bytes_limit_per_second
-            .as_deref()
-            .is_some_and(|limit| !limit.starts_with('-'));
         warn_if(
-            limited,
+            self.bytes_limit()
+                .is_some_and(|limit| limit < READ_SIZE as u64),
             "read_bytes_limit_per_second",
-            "has no effect: reading is bounded by what is not delivered yet",
+            &format!(
+                "Should specify greater equal than {READ_SIZE}. Use {READ_SIZE} for read_bytes_limit_per_second"
+            ),
         );
         warn_if(
             !self.enable_watch_timer,
@@ -293,9 +322,6 @@ impl Params {
             "max_line_size",
             "lines longer than 32 MiB are skipped all the same",
         );
-        for group in element.sections("group") {
-            group.warn("has no effect: lines are not limited by group");
-        }
         if self.pos_file.is_none() {
             element.warn("'pos_file PATH' parameter is not set to a 'tail' source. this parameter is highly recommended to save the position to resume tailing.");
         }

@@ -15,6 +15,7 @@ use super::encoding::{Encodings, Transcoder};
 use super::file::{Generation, Held};
 use super::lines::{Line, chomp};
 use super::position::{Account, Ledger};
+use super::throttle::{Hold, Throttle};
 use crate::event::{Collector, Entries, EventStream, EventTime, Room, Tag};
 use crate::input::Progress;
 use crate::parse::multiline::Joined;
@@ -46,6 +47,8 @@ pub struct Reader {
     pub path_key: Option<String>,
     /// `encoding` and `from_encoding`.
     pub encodings: Encodings,
+    /// `<group>` and `read_bytes_limit_per_second`.
+    pub throttle: Throttle,
     /// `emit_unmatched_lines`.
     pub emit_unmatched_lines: bool,
     /// `read_lines_limit`.
@@ -78,6 +81,8 @@ pub enum Turn {
     More,
     /// A bound is reached: there may be more, and it stays in the file.
     Blocked,
+    /// A limit of the configuration is reached: there may be more, and it stays in the file. The throttle says until when.
+    Throttled,
 }
 
 impl Reader {
@@ -96,6 +101,14 @@ impl Reader {
         while generation.position < end {
             if !self.has_room(source.tag) {
                 return Turn::Blocked;
+            }
+            match self.throttle.hold(generation, source.path, &self.ledger) {
+                Hold::Free => {}
+                Hold::Wait => return Turn::Throttled,
+                Hold::Nothing => {
+                    generation.dirty = false;
+                    return Turn::Throttled;
+                }
             }
             let wanted = generation.read_size;
             match self.read(generation, source) {
@@ -123,11 +136,18 @@ impl Reader {
         if buffer.len() < generation.read_size {
             buffer.resize(generation.read_size, 0);
         }
-        let read = generation
+        let mut read = generation
             .file
             .read_at(&mut buffer[..generation.read_size], generation.position);
         if let Ok(length @ 1..) = read {
-            self.take(generation, source, &buffer[..length]);
+            let fresh = &buffer[..length];
+            let newline = self.encodings.newline;
+            let allowed = self.throttle.cut(generation, source.path, fresh, newline);
+            self.take(generation, source, &fresh[..allowed]);
+            if allowed < length {
+                // As if the file had given all that was asked for: there is more.
+                read = Ok(generation.read_size);
+            }
         }
         self.buffer = buffer;
         read
@@ -194,7 +214,8 @@ impl Reader {
         }
     }
 
-    /// Parses a held multi-line text when its last line is older than `age`. False where there is no room for it.
+    /// Parses a held multi-line text when its last line is older than `age` and no other waits in the file. False where there is
+    /// no room for it.
     pub fn flush_held(
         &mut self,
         generation: &mut Generation,
@@ -202,7 +223,8 @@ impl Reader {
         age: Duration,
     ) -> bool {
         let due = |since: Instant| since.elapsed() >= age;
-        if generation.held.is_empty() || !generation.held.since.is_none_or(due) {
+        if generation.held.is_empty() || generation.dirty || !generation.held.since.is_none_or(due)
+        {
             return true;
         }
         if !self.has_room(source.tag) {

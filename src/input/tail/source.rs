@@ -173,6 +173,7 @@ impl Source {
             _ if self.finished => {}
             Phase::AtEnd if !self.at_end => {
                 self.at_end = true;
+                self.reader.throttle.lift();
                 self.look_at_all();
                 self.discover();
                 more = true;
@@ -187,6 +188,7 @@ impl Source {
     fn round(&mut self) -> bool {
         let (mut more, mut blocked) = (false, false);
         let mut truncated = false;
+        self.reader.throttle.begin(self.tracks.keys());
         for track in self.tracks.values_mut() {
             let from = From {
                 tag: &track.tag,
@@ -206,6 +208,7 @@ impl Source {
                     Turn::End => {}
                     Turn::More => more = true,
                     Turn::Blocked => blocked = true,
+                    Turn::Throttled => {}
                 }
             }
         }
@@ -312,6 +315,9 @@ impl Source {
     fn until_next(&self) -> Duration {
         let clock = &self.clock;
         let mut next = clock.sweep.min(clock.refresh);
+        if let Some(wake) = self.reader.throttle.wake().filter(|_| !self.finished) {
+            next = next.min(wake);
+        }
         if let Some(names) = clock.names {
             next = next.min(names);
         }
@@ -455,6 +461,7 @@ fn reader(
         read_ahead,
         path_key: params.path_key.clone(),
         encodings: params.encodings(),
+        throttle: params.throttle(),
         emit_unmatched_lines: params.emit_unmatched_lines,
         read_lines_limit: params
             .read_lines_limit

@@ -15,6 +15,7 @@ use super::discover::{Sibling, sibling_with_inode, siblings};
 use super::file::{
     Generation, Held, Identity, Look, Opened, Origin, State, judge, open, start_position,
 };
+use super::group::Quota;
 use super::lines::Splitter;
 use super::pos_file::Entry;
 use super::position::Ledger;
@@ -88,6 +89,7 @@ impl Known {
             state,
             read_size: READ_SIZE,
             dirty: true,
+            quota: Quota::default(),
         })
     }
 
