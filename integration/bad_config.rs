@@ -224,8 +224,6 @@ fn a_tail_parameter_without_effect_is_announced_with_its_line() -> Result<()> {
         "pos_file_compaction_interval 72h",
         "follow_inodes true",
         "skip_refresh_on_startup true",
-        "encoding utf-8",
-        "read_bytes_limit_per_second 1m",
         "enable_watch_timer false",
         "open_on_every_update true",
         "ignore_repeated_permission_error true",

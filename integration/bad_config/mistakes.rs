@@ -177,12 +177,35 @@ fn mistakes_of_what_cannot_be_done() -> Vec<Mistake> {
         (
             "an encoding that is none",
             tail("  encoding foo-bar"),
-            &["a.conf:6", "encoding: unknown encoding name. Got: foo-bar"],
+            &["a.conf:6", "encoding: unknown encoding name - foo-bar"],
         ),
         (
-            "a conversion between encodings",
-            tail("  from_encoding sjis\n  encoding utf-8"),
-            &["a.conf:6", "leave out both parameters"],
+            "an encoding that cannot be read",
+            tail("  from_encoding utf8-mac\n  encoding utf-8"),
+            &[
+                "a.conf:6",
+                "the encoding utf8-mac, which Ruby knows, cannot be read",
+            ],
+        ),
+        (
+            "a conversion to nothing",
+            tail("  from_encoding sjis"),
+            &["a.conf:6", "must be specified with 'encoding' parameter"],
+        ),
+        (
+            "a limit of bytes without a timer that ends the wait",
+            tail("  read_bytes_limit_per_second 1m\n  enable_watch_timer false"),
+            &["a.conf:6", "Need to enable watch timer"],
+        ),
+        (
+            "a group without rules",
+            tail("  <group>\n    pattern /(?<name>.+)/\n  </group>"),
+            &["a.conf:6", "'<rule>' sections are required"],
+        ),
+        (
+            "a limit below none",
+            tail("  <group>\n    <rule>\n      limit -7\n    </rule>\n  </group>"),
+            &["a.conf:8", "limit: must be -1"],
         ),
         (
             "a log level that is none",

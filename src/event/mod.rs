@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-pub use msgpack::{Entries, MapWriter};
+pub use msgpack::{Entries, Label, MapWriter};
 pub use receipt::{Creditor, Receipt};
 pub use time::EventTime;
 

@@ -11,11 +11,22 @@ use bytes::Bytes;
 
 use super::time::EventTime;
 
+/// What Ruby would know about the texts of a batch, which decides their MessagePack type.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Label {
+    /// Bytes of unknown encoding: bin.
+    #[default]
+    Bytes,
+    /// UTF-8: str.
+    Text,
+}
+
 /// A batch under construction: whole entries, one after the other, in the smallest encoding.
 #[derive(Debug, Default)]
 pub struct Entries {
     bytes: Vec<u8>,
     count: usize,
+    label: Label,
 }
 
 impl Entries {
@@ -23,8 +34,13 @@ impl Entries {
     pub fn with_capacity(capacity: usize) -> Entries {
         Entries {
             bytes: Vec::with_capacity(capacity),
-            count: 0,
+            ..Entries::default()
         }
+    }
+
+    /// The same batch with its texts labelled: for an empty one.
+    pub fn labelled(self, label: Label) -> Entries {
+        Entries { label, ..self }
     }
 
     /// How many entries are in it.
@@ -59,13 +75,13 @@ impl Entries {
         }
     }
 
-    /// Appends the entry `[time, {key: bin(value)}]` in one go: the `none` parser's whole job. `prefix` comes from
+    /// Appends the entry `[time, {key: value}]`, the value as the label says, in one go: the `none` parser's whole job. `prefix` comes from
     /// [`single_field_prefix`] and is shared by all lines of a read.
     #[inline]
     pub fn push_single(&mut self, prefix: &[u8], value: &[u8]) {
         self.bytes.reserve(prefix.len() + value.len() + 5);
         self.bytes.extend_from_slice(prefix);
-        write_bin(&mut self.bytes, value);
+        write_labelled(&mut self.bytes, self.label, value);
         self.count += 1;
     }
 
@@ -114,21 +130,21 @@ impl MapWriter<'_> {
         &mut self.entries.bytes
     }
 
-    /// A key as MessagePack bin: what Fluentd's ltsv parser sends. Exactly one value must follow.
-    pub fn bin_key(&mut self, key: &[u8]) -> &mut Vec<u8> {
-        self.fields += 1;
-        write_bin(&mut self.entries.bytes, key);
-        &mut self.entries.bytes
-    }
-
     /// A field whose value is text (MessagePack str).
     pub fn str(&mut self, key: &str, value: &[u8]) {
         write_str(self.key(key.as_bytes()), value);
     }
 
-    /// A field whose value is unlabelled bytes (MessagePack bin), as Fluentd sends what it tails.
+    /// A field whose value is tailed text: bin, or str where the batch is labelled so.
     pub fn bin(&mut self, key: &str, value: &[u8]) {
-        write_bin(self.key(key.as_bytes()), value);
+        let label = self.entries.label;
+        write_labelled(self.key(key.as_bytes()), label, value);
+    }
+
+    /// Tailed text in the place of a key or a value, as [`MapWriter::bin`] writes it.
+    #[inline]
+    pub fn text(&mut self, text: &[u8]) {
+        write_labelled(&mut self.entries.bytes, self.entries.label, text);
     }
 
     /// A field that is nil.
@@ -236,6 +252,15 @@ pub fn write_bin(out: &mut Vec<u8>, bytes: &[u8]) {
         }
     }
     out.extend_from_slice(bytes);
+}
+
+/// Appends tailed text as its label says.
+#[inline]
+pub fn write_labelled(out: &mut Vec<u8>, label: Label, text: &[u8]) {
+    match label {
+        Label::Bytes => write_bin(out, text),
+        Label::Text => write_str(out, text),
+    }
 }
 
 /// Appends an integer in its smallest form.

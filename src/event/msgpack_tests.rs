@@ -20,13 +20,15 @@ fn an_entry_is_what_fluentd_sends() {
 
 #[test]
 fn push_single_writes_the_same_bytes_as_the_field_writer() {
-    let mut slow = Entries::default();
-    let mut record = slow.begin(NOON);
-    record.bin("message", b"a line");
-    record.finish();
-    let mut fast = Entries::default();
-    fast.push_single(&single_field_prefix(NOON, "message"), b"a line");
-    assert_eq!(slow.freeze(), fast.freeze());
+    for label in [Label::Bytes, Label::Text] {
+        let mut slow = Entries::default().labelled(label);
+        let mut record = slow.begin(NOON);
+        record.bin("message", b"a line");
+        record.finish();
+        let mut fast = Entries::with_capacity(9).labelled(label);
+        fast.push_single(&single_field_prefix(NOON, "message"), b"a line");
+        assert_eq!(slow.freeze(), fast.freeze());
+    }
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! `@type apache2`: the combined format with numbers and nil for `-`. All eight keys are always there, in Fluentd's order.
 
 use crate::config::{Element, Result};
-use crate::event::msgpack::{write_bin, write_int};
+use crate::event::msgpack::write_int;
 use crate::event::{Entries, EventTime};
 
 use super::common::{Common, KeyLabel, RecordWriter, Rules};
@@ -107,7 +107,7 @@ impl Parser for Apache2Parser {
         for ((key, form), place) in FIELDS.iter().zip(&self.places) {
             let value = self.captures.get(*place).map(|range| &text[range]);
             let field = record.begin_field(key.as_bytes(), KeyLabel::Str);
-            write(record.buffer(), *form, value);
+            write(&mut record, *form, value);
             record.end_field(field);
         }
         if let Some(time) = self.captures.get(self.places[FIELDS.len()]) {
@@ -117,13 +117,13 @@ impl Parser for Apache2Parser {
     }
 }
 
-fn write(out: &mut Vec<u8>, form: Form, value: Option<&[u8]>) {
+fn write(record: &mut RecordWriter<'_, '_>, form: Form, value: Option<&[u8]>) {
     match (form, value) {
-        (_, None) | (Form::Dashed | Form::Size, Some(b"-")) => out.push(0xc0),
-        (Form::Text | Form::Dashed, Some(text)) => write_bin(out, text),
+        (_, None) | (Form::Dashed | Form::Size, Some(b"-")) => record.buffer().push(0xc0),
+        (Form::Text | Form::Dashed, Some(text)) => record.text(text),
         (Form::Code | Form::Size, Some(digits)) => match leading_integer(digits).0 {
-            0 if form == Form::Code => out.push(0xc0),
-            number => write_int(out, number),
+            0 if form == Form::Code => record.buffer().push(0xc0),
+            number => write_int(record.buffer(), number),
         },
     }
 }

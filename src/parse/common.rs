@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use crate::config::types::Time;
 use crate::config::{ConfigErrors, Element, Result};
-use crate::event::msgpack::{read_text, write_bin, write_str};
+use crate::event::msgpack::{read_text, write_str};
 use crate::event::{Entries, EventTime, MapWriter};
 
 use super::regexp::Pattern;
@@ -187,8 +187,8 @@ impl Rules {
 pub enum KeyLabel {
     /// MessagePack str.
     Str,
-    /// MessagePack bin: ltsv only.
-    Bin,
+    /// As the text that it was cut from: MessagePack bin unless the batch is labelled. ltsv only.
+    Cut,
 }
 
 /// A field whose value is being written.
@@ -236,12 +236,18 @@ impl<'r, 'b> RecordWriter<'r, 'b> {
         }
     }
 
-    /// A field of unlabelled bytes.
+    /// A field of tailed text: MessagePack bin unless the batch is labelled.
     #[inline]
     pub fn bin(&mut self, key: &[u8], value: &[u8]) {
         let field = self.begin_field(key, KeyLabel::Str);
-        write_bin(self.map.buffer(), value);
+        self.map.text(value);
         self.end_field(field);
+    }
+
+    /// Tailed text as the value of the field that was begun.
+    #[inline]
+    pub fn text(&mut self, value: &[u8]) {
+        self.map.text(value);
     }
 
     /// A field that is nil.
@@ -260,15 +266,14 @@ impl<'r, 'b> RecordWriter<'r, 'b> {
             .field
             .is_some_and(|(name, _)| name.as_bytes() == key);
         let kind = self.rules.types.iter().position(|(name, _)| name == key);
-        let out = self.map.buffer();
-        let key_at = out.len();
+        let key_at = self.map.buffer().len();
         match label {
-            KeyLabel::Str => write_str(out, key),
-            KeyLabel::Bin => write_bin(out, key),
+            KeyLabel::Str => write_str(self.map.buffer(), key),
+            KeyLabel::Cut => self.map.text(key),
         }
         OpenField {
             key_at,
-            value_at: out.len(),
+            value_at: self.map.buffer().len(),
             is_time,
             is_extra,
             kind,

@@ -3,7 +3,6 @@
 use serde::Deserialize;
 
 use crate::config::{Element, Result};
-use crate::event::msgpack::write_bin;
 use crate::event::{Entries, EventTime};
 
 use super::common::{Common, KeyLabel, RecordWriter, Rules};
@@ -111,8 +110,8 @@ impl Parser for LtsvParser {
             let Some(at) = memchr::memmem::find(pair, &self.label_delimiter) else {
                 continue;
             };
-            let field = record.begin_field(&pair[..at], KeyLabel::Bin);
-            write_bin(record.buffer(), &pair[at + self.label_delimiter.len()..]);
+            let field = record.begin_field(&pair[..at], KeyLabel::Cut);
+            record.text(&pair[at + self.label_delimiter.len()..]);
             record.end_field(field);
         }
         record.finish()

@@ -1,7 +1,7 @@
 //! What the tests of all parsers share, and properties of all of them.
 
 use super::*;
-use crate::event::msgpack;
+use crate::event::{Label, msgpack};
 
 /// A fixed moment: 2023-11-14 22:13:20 UTC.
 pub(super) const NOW: EventTime = EventTime {
@@ -90,3 +90,65 @@ fn a_wrong_name_gets_the_nearest_one_and_the_list() {
     assert!(help.contains("known parsers: none, json, regexp"), "{help}");
     assert!(known_names("grok_pattern_x").starts_with("known parsers"));
 }
+
+/// Whether any text in this value is bin.
+fn has_bin(value: &rmpv::Value) -> bool {
+    match value {
+        rmpv::Value::Binary(_) => true,
+        rmpv::Value::Array(items) => items.iter().any(has_bin),
+        rmpv::Value::Map(pairs) => pairs
+            .iter()
+            .any(|(key, value)| has_bin(key) || has_bin(value)),
+        _ => false,
+    }
+}
+
+#[test]
+fn no_parser_writes_bin_into_a_labelled_batch_and_all_but_json_do_into_another() {
+    let parsers = [
+        ("none", "", "a line"),
+        ("json", "", r#"{"a": "b"}"#),
+        ("regexp", "expression /^(?<a>.*)$/", "a line"),
+        ("ltsv", "", "a:b\tc:d"),
+        ("nginx", "", NGINX),
+        ("apache", "", APACHE),
+        ("apache2", "", APACHE),
+        (
+            "apache_error",
+            "",
+            "[Mon Jan 02 03:04:05 2023] [error] oh no",
+        ),
+        ("syslog", "", "Jan  2 03:04:05 host app[12]: text"),
+        ("csv", "keys a,b", "\"1\",2"),
+        ("tsv", "keys a,b\ntypes a:array:x", "1x2\t2"),
+        ("multiline", "format1 /(?<a>.*)/", "a\nb"),
+    ];
+    assert!(
+        PARSERS
+            .iter()
+            .all(|(name, _)| parsers.iter().any(|(known, ..)| known == name))
+    );
+    for (name, params, line) in parsers {
+        let text = format!("<parse>\n@type {name}\n{params}\n</parse>\n");
+        let config = crate::config::Config::from_text(&text).expect("a configuration");
+        let section = config.root().children().next().expect("a section");
+        let mut parser = configure(section)
+            .map_err(|error| error.to_string())
+            .expect(name);
+        for label in [Label::Text, Label::Bytes] {
+            for field in [None, Some(("path", &b"/x"[..]))] {
+                let mut batch = Entries::default().labelled(label);
+                let parsed = parser.parse(line.as_bytes(), NOW, Extra { field }, &mut batch);
+                assert_eq!(parsed, Parsed::Events(1), "{name}");
+                let (bytes, _) = batch.freeze();
+                let entry = rmpv::decode::read_value(&mut &bytes[..]).expect("MessagePack");
+                let bin = label == Label::Bytes && name != "json";
+                assert_eq!(has_bin(&entry), bin, "{name} {label:?}: {entry}");
+            }
+        }
+    }
+}
+
+const APACHE: &str =
+    r#"192.168.0.1 - - [28/Feb/2013:12:00:00 +0900] "GET / HTTP/1.1" 200 777 "-" "Opera""#;
+const NGINX: &str = r#"127.0.0.1 192.168.0.1 - [28/Feb/2013:12:00:00 +0900] "GET / HTTP/1.1" 200 777 "-" "Opera/12.0" -"#;

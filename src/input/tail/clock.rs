@@ -23,6 +23,8 @@ pub struct Clock {
     pub names_allowed: Instant,
     /// When positions may be written again.
     write: Instant,
+    /// When a file that a limit holds back may be read again.
+    pub throttled: Option<Instant>,
     /// The last sweep, by the clock of file times.
     pub last_sweep: SystemTime,
 }
@@ -36,6 +38,7 @@ impl Clock {
             names: None,
             names_allowed: now,
             write: now,
+            throttled: None,
             last_sweep: clock,
         }
     }
@@ -64,8 +67,8 @@ impl Clock {
     /// How long nothing is due. `moved` says that positions wait to be written, `blocked` that the collector is full.
     pub fn until_next(&self, now: Instant, moved: bool, blocked: bool) -> Duration {
         let mut next = self.sweep.min(self.refresh);
-        if let Some(names) = self.names {
-            next = next.min(names);
+        for due in [self.names, self.throttled].into_iter().flatten() {
+            next = next.min(due);
         }
         if moved {
             next = next.min(self.write);

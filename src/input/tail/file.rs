@@ -12,6 +12,7 @@ use std::time::{Instant, SystemTime};
 use nix::libc::{EMFILE, ENFILE, O_CLOEXEC, O_NOCTTY, O_NONBLOCK};
 
 use super::evidence::{Candidate, HEAD, Head, OVERLAP, Overlap, Resume};
+use super::group::Quota;
 use super::lines::Splitter;
 use super::links;
 use super::position::Account;
@@ -91,18 +92,13 @@ pub enum State {
 pub struct Held {
     /// The lines so far.
     pub joiner: Joiner,
-    /// Bytes of lines among them that were too long, and are not in the text.
-    pub skipped: u64,
+    /// The bytes of the file that they stand for, those of lines that were too long included.
+    pub bytes: u64,
     /// When the last line was added.
     pub since: Option<Instant>,
 }
 
 impl Held {
-    /// The bytes of the file that it stands for.
-    pub fn bytes(&self) -> u64 {
-        self.joiner.held_bytes() as u64 + self.skipped
-    }
-
     /// Whether nothing is held.
     pub fn is_empty(&self) -> bool {
         self.joiner.held_bytes() == 0
@@ -142,6 +138,8 @@ pub struct Generation {
     pub was_read: bool,
     /// When it was read last, in turns of its source.
     pub turn: u64,
+    /// What was read of it under `read_bytes_limit_per_second`.
+    pub quota: Quota,
 }
 
 impl Generation {
@@ -169,12 +167,13 @@ impl Generation {
             modified: None,
             was_read: true,
             turn: 0,
+            quota: Quota::default(),
         }
     }
 
     /// Bytes that were read and belong to no batch yet: an unfinished line, a held text.
     pub fn uncovered(&self) -> u64 {
-        self.lines.unfinished() + self.held.bytes()
+        self.lines.unfinished() + self.held.bytes
     }
 
     /// Whether everything that was there at the last look was read.

@@ -51,6 +51,8 @@ pub struct Round {
     pub more: bool,
     /// A bound is reached.
     pub blocked: bool,
+    /// A limit of the configuration holds a file back.
+    pub throttled: bool,
 }
 
 impl Files {
@@ -72,6 +74,7 @@ impl Files {
     /// Gives every file with something to read its turn.
     pub fn round(&mut self) -> Round {
         let mut round = Round::default();
+        self.reader.throttle.begin(self.tracks.keys());
         for path in std::mem::take(&mut self.active) {
             let one = self.turn(&path);
             round.more |= one.more;
@@ -86,8 +89,10 @@ impl Files {
             return false;
         }
         let read = self.turn(path);
-        self.active.remove(path);
-        !read.more && !read.blocked
+        if read == Round::default() {
+            self.active.remove(path);
+        }
+        read == Round::default()
     }
 
     /// Notes that the file at this path was written to. False for one that is not followed.
@@ -144,6 +149,7 @@ impl Files {
                 Turn::End => {}
                 Turn::More => round.more = true,
                 Turn::Blocked => round.blocked = true,
+                Turn::Throttled => round.throttled |= track.generations[at].dirty,
                 Turn::Changed => {
                     let reader = &mut self.reader;
                     track.truncated(&mut self.known, at, |generation, tag, path| {
@@ -154,7 +160,7 @@ impl Files {
             }
             at += 1;
         }
-        if round.more || round.blocked {
+        if round != Round::default() {
             self.active.insert(path.to_owned());
         }
         if short {

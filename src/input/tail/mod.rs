@@ -2,17 +2,21 @@
 //!
 //! `params.rs` what is asked for; `source.rs` the thread and `clock.rs` its time; `watch.rs` and `bell.rs` what wakes it; `discover.rs` and
 //! `listing.rs` names; `begin.rs` names to files, with what `memory.rs` knows of earlier runs; `files.rs` all paths, `track.rs` one path and its
-//! generations, `file.rs` one generation, `evidence.rs` and `links.rs` whether it is the one that is meant; `lines.rs` and `read.rs` bytes to batches;
+//! generations, `file.rs` one generation, `evidence.rs` and `links.rs` whether it is the one that is meant; `lines.rs`, `encoding.rs` and `read.rs`
+//! bytes to batches, `group.rs` and `throttle.rs` how fast;
 //! `position.rs` what is safe, and `store.rs`, `pos_file.rs` and `state_file.rs` where that is kept. Batches go to the [`Collector`](crate::event::Collector); a position moves only when the receipt of its batch
 //! comes back.
 
 mod begin;
 mod bell;
 mod clock;
+mod complaints;
 mod discover;
+mod encoding;
 mod evidence;
 mod file;
 mod files;
+mod group;
 mod known;
 mod lines;
 mod links;
@@ -25,6 +29,7 @@ mod read;
 mod source;
 mod state_file;
 mod store;
+mod throttle;
 mod told;
 mod track;
 mod watch;
@@ -96,10 +101,12 @@ pub fn configure(section: &Element) -> Result<Configured> {
         params.check(section)?;
         Ok(params)
     }));
+    let group = errors.collect(group::configure(section)).flatten();
     errors.into_result()?;
     let (Some(params), Some(parser)) = (params, parser) else {
         return Err(section.error("tail: not configured").into());
     };
+    let params = Params { group, ..params };
     Ok(Configured {
         plugin_type: "tail",
         id: section.id().map(str::to_owned),

@@ -3,12 +3,17 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use jiff::tz::TimeZone;
 use serde::Deserialize;
 
 use super::discover::Targets;
+use super::encoding::{self, Encodings};
+use super::group::{Groups, Rules};
 use super::pos_file;
+use super::read::READ_SIZE;
+use super::throttle::Throttle;
 use crate::config::types::{Size, Time};
 use crate::config::{ConfigErrors, Element, Result};
 
@@ -58,14 +63,15 @@ pub struct Params {
     pub limit_recently_modified: Option<Time>,
     /// Whether files of the very first start are read from their head.
     pub read_from_head: bool,
-    /// Not supported together with another `from_encoding`.
+    /// What the lines are, or become where `from_encoding` says something else. Values then are MessagePack str, in UTF-8;
+    /// unset: they are bin.
     pub encoding: Option<String>,
-    /// Not supported together with another `encoding`.
+    /// What the lines are converted from.
     pub from_encoding: Option<String>,
     /// Most lines of one batch; unset: all lines of one read (at most 1 MiB).
     pub read_lines_limit: Option<u64>,
-    /// Accepted with a warning: reading is bounded by what is not safe yet.
-    pub read_bytes_limit_per_second: Option<String>,
+    /// Most bytes of one file in a second; unset: as many as there are.
+    pub read_bytes_limit_per_second: Option<Size>,
     /// How long a multi-line text waits for more lines; unset: until the next first line or the end.
     pub multiline_flush_interval: Option<Time>,
     /// How long a rotated file stays open at least.
@@ -84,6 +90,9 @@ pub struct Params {
     pub path_key: Option<String>,
     /// Longer lines (newline included) are skipped; unset: 32 MiB.
     pub max_line_size: Option<Size>,
+    /// The `<group>` section.
+    #[serde(skip)]
+    pub group: Option<Arc<Rules>>,
 }
 
 impl Default for Params {
@@ -115,6 +124,7 @@ impl Default for Params {
             ignore_repeated_permission_error: false,
             path_key: None,
             max_line_size: None,
+            group: None,
         }
     }
 }
@@ -194,13 +204,7 @@ impl Params {
         {
             wrong("path_timezone", format!("unknown time zone '{name}'"));
         }
-        self.check_encoding(&mut wrong);
-        if !self.enable_watch_timer && !self.enable_stat_watcher {
-            wrong(
-                "enable_stat_watcher",
-                "either of enable_watch_timer or enable_stat_watcher must be true".into(),
-            );
-        }
+        self.check_timers(&mut wrong);
         if let Some(pos_file) = &self.pos_file
             && let Err(reason) = pos_file::check(pos_file).and_then(|()| try_directory(pos_file))
         {
@@ -215,32 +219,56 @@ impl Params {
                 "must be greater than 0: every line would be skipped".into(),
             );
         }
+        self.check_encodings(element, &mut errors);
         self.warn_of_differences(element);
         errors.into_result()
     }
 
-    fn check_encoding(&self, wrong: &mut impl FnMut(&str, String)) {
-        let named = [
-            ("encoding", &self.encoding),
-            ("from_encoding", &self.from_encoding),
-        ];
-        for (key, name) in named {
-            if name.as_deref().is_some_and(|name| !is_encoding(name)) {
-                wrong(key, "unknown encoding name".into());
-            }
+    fn check_timers(&self, wrong: &mut impl FnMut(&str, String)) {
+        if !self.enable_watch_timer && !self.enable_stat_watcher {
+            wrong(
+                "enable_stat_watcher",
+                "either of enable_watch_timer or enable_stat_watcher must be true".into(),
+            );
         }
-        match (&self.from_encoding, &self.encoding) {
-            (Some(_), None) => wrong(
+        if self.bytes_limit().is_some() && !self.enable_watch_timer {
+            wrong(
+                "read_bytes_limit_per_second",
+                "Need to enable watch timer when using log throttling feature".into(),
+            );
+        }
+    }
+
+    /// `read_bytes_limit_per_second`, where it is a limit.
+    fn bytes_limit(&self) -> Option<u64> {
+        let limit = self.read_bytes_limit_per_second?.0;
+        (limit != u64::MAX).then_some(limit)
+    }
+
+    /// The limits of `<group>` and `read_bytes_limit_per_second`.
+    pub fn throttle(&self) -> Throttle {
+        let bytes = self.bytes_limit().map(|limit| limit.max(READ_SIZE as u64));
+        Throttle::new(self.group.clone().map(Groups::new), bytes)
+    }
+
+    /// What `encoding` and `from_encoding` ask for; as if they were not there where they are wrong, which [`Params::check`] has
+    /// refused.
+    pub fn encodings(&self) -> Encodings {
+        self.read_encodings().unwrap_or_default()
+    }
+
+    fn read_encodings(&self) -> std::result::Result<Encodings, encoding::Wrong> {
+        Encodings::of(self.encoding.as_deref(), self.from_encoding.as_deref())
+    }
+
+    fn check_encodings(&self, element: &Element, errors: &mut ConfigErrors) {
+        match self.read_encodings() {
+            Ok(encodings) if encodings.same => element.warn_at(
                 "from_encoding",
-                "'from_encoding' parameter must be specified with 'encoding' parameter".into(),
+                "'encoding' and 'from_encoding' are same encoding. No effect",
             ),
-            (Some(from), Some(to)) if !from.eq_ignore_ascii_case(to) => wrong(
-                "from_encoding",
-                format!(
-                    "converting from {from} to {to} is not supported: leave out both parameters to pass lines on as they are"
-                ),
-            ),
-            _ => {}
+            Ok(_) => {}
+            Err(encoding::Wrong { key, message }) => errors.push(element.error_at(key, message)),
         }
     }
 
@@ -250,11 +278,6 @@ impl Params {
                 element.warn_at(key, instead);
             }
         };
-        warn_if(
-            self.encoding.is_some(),
-            "encoding",
-            "lines are passed on as unlabelled bytes, whatever their encoding",
-        );
         warn_if(
             self.pos_file_compaction_interval.is_some(),
             "pos_file_compaction_interval",
@@ -270,14 +293,13 @@ impl Params {
             "skip_refresh_on_startup",
             "has no effect: files are looked for at start",
         );
-        let limited = self
-            .read_bytes_limit_per_second
-            .as_deref()
-            .is_some_and(|limit| !limit.starts_with('-'));
         warn_if(
-            limited,
+            self.bytes_limit()
+                .is_some_and(|limit| limit < READ_SIZE as u64),
             "read_bytes_limit_per_second",
-            "has no effect: reading is bounded by what is not delivered yet",
+            &format!(
+                "Should specify greater equal than {READ_SIZE}. Use {READ_SIZE} for read_bytes_limit_per_second"
+            ),
         );
         warn_if(
             !self.enable_watch_timer,
@@ -300,36 +322,10 @@ impl Params {
             "max_line_size",
             "lines longer than 32 MiB are skipped all the same",
         );
-        for group in element.sections("group") {
-            group.warn("has no effect: lines are not limited by group");
-        }
         if self.pos_file.is_none() {
             element.warn("'pos_file PATH' parameter is not set to a 'tail' source. this parameter is highly recommended to save the position to resume tailing.");
         }
     }
-}
-
-/// Whether Ruby has an encoding of this name, as far as a list for browsers knows: it lacks the names below.
-fn is_encoding(name: &str) -> bool {
-    const RUBYS: [&str; 10] = [
-        "ascii-8bit",
-        "binary",
-        "eucjp-ms",
-        "euc-jp-ms",
-        "utf8-mac",
-        "utf-8-mac",
-        "utf-32",
-        "utf-32be",
-        "utf-32le",
-        "cswindows31j",
-    ];
-    let lower = name.to_ascii_lowercase();
-    let page = lower
-        .strip_prefix("cp")
-        .or_else(|| lower.strip_prefix("ibm"));
-    encoding_rs::Encoding::for_label(name.as_bytes()).is_some()
-        || RUBYS.contains(&lower.as_str())
-        || page.is_some_and(|page| page.len() >= 3 && page.bytes().all(|b| b.is_ascii_digit()))
 }
 
 /// Whether the missing directories of the pos_file can be made at start: the first of them is made and taken away again, since

@@ -11,10 +11,13 @@ use std::time::{Duration, Instant};
 
 use tracing::warn;
 
+use super::complaints::Complaints;
+use super::encoding::{Encodings, Transcoder};
 use super::file::{Generation, Held};
 use super::lines::{Line, chomp};
 use super::params::Params;
 use super::position::{Account, Covered, Ledger};
+use super::throttle::{Hold, Throttle};
 use crate::event::{Collector, Entries, EventStream, EventTime, Room, Tag};
 use crate::input::{Progress, Skipped, Surroundings};
 use crate::parse::multiline::Joined;
@@ -44,6 +47,10 @@ pub struct Reader {
     pub read_ahead: u64,
     /// `path_key`.
     pub path_key: Option<String>,
+    /// `encoding` and `from_encoding`.
+    pub encodings: Encodings,
+    /// `<group>` and `read_bytes_limit_per_second`.
+    pub throttle: Throttle,
     /// `emit_unmatched_lines`.
     pub emit_unmatched_lines: bool,
     /// `read_lines_limit`.
@@ -76,6 +83,8 @@ pub enum Turn {
     More,
     /// A bound is reached: there may be more, and it stays in the file.
     Blocked,
+    /// A limit of the configuration is reached: there may be more, and it stays in the file. The throttle says until when.
+    Throttled,
     /// What was read last does not stand there any more: the file was truncated, and may have grown again.
     Changed,
 }
@@ -103,6 +112,8 @@ impl Reader {
             progress: surroundings.progress.clone(),
             read_ahead,
             path_key: params.path_key.clone(),
+            encodings: params.encodings(),
+            throttle: params.throttle(),
             emit_unmatched_lines: params.emit_unmatched_lines,
             read_lines_limit: params
                 .read_lines_limit
@@ -130,6 +141,14 @@ impl Reader {
         while generation.position < end {
             if !self.has_room(source.tag) {
                 return Turn::Blocked;
+            }
+            match self.throttle.hold(generation, source.path, &self.ledger) {
+                Hold::Free => {}
+                Hold::Wait => return Turn::Throttled,
+                Hold::Nothing => {
+                    generation.dirty = false;
+                    return Turn::Throttled;
+                }
             }
             let wanted = generation.read_size;
             match self.read(generation, source) {
@@ -169,12 +188,21 @@ impl Reader {
         let got = read.map(|length| match buffer[..length].split_at_checked(before) {
             Some((known, fresh)) if generation.overlap.fits(known) => {
                 generation.was_read = true;
-                if !fresh.is_empty() {
-                    generation.overlap.advance(fresh);
-                    generation.head.advance(fresh);
-                    self.take(generation, source, fresh);
+                if fresh.is_empty() {
+                    return Got::Bytes(0);
                 }
-                Got::Bytes(fresh.len())
+                let newline = self.encodings.newline;
+                let allowed = self.throttle.cut(generation, source.path, fresh, newline);
+                let (taken, left) = fresh.split_at(allowed);
+                generation.overlap.advance(taken);
+                generation.head.advance(taken);
+                self.take(generation, source, taken);
+                if left.is_empty() {
+                    Got::Bytes(fresh.len())
+                } else {
+                    // As if the file had given all that was asked for: there is more.
+                    Got::Bytes(generation.read_size)
+                }
             }
             _ => Got::Other,
         });
@@ -192,26 +220,31 @@ impl Reader {
         let reserve = (fresh.len() as f32 * self.expansion) as usize + 256;
         let account = generation.account;
         let Generation { lines, held, .. } = generation;
+        let newline = self.encodings.newline;
+        let mut transcoder = self.encodings.transcoder.take();
         let mut batch = self.begin(source, now, reserve);
         let joins = batch.reader.parser.joining().is_some();
-        lines.feed(fresh, |line| {
-            match line {
-                Line::Whole(line) if joins => batch.join(line, held),
-                Line::Whole(line) => batch.single(chomp(line)),
-                Line::TooLong(length) => {
-                    batch.too_long(length);
-                    if !held.is_empty() {
-                        held.skipped += length;
-                    }
-                }
-            }
-            end += match line {
+        lines.feed(fresh, newline, |line| {
+            let length = match line {
                 Line::Whole(line) => line.len() as u64,
                 Line::TooLong(length) => length,
             };
+            match line {
+                Line::Whole(line) if joins => {
+                    batch.join(utf8(&mut transcoder, line), length, held);
+                }
+                Line::Whole(line) => batch.single(chomp(utf8(&mut transcoder, line))),
+                Line::TooLong(_) => {
+                    batch.too_long(length);
+                    if !held.is_empty() {
+                        held.bytes += length;
+                    }
+                }
+            }
+            end += length;
             batch.lines += 1;
             if batch.lines >= batch.reader.read_lines_limit {
-                batch.emit(account, end - held.bytes(), reserve);
+                batch.emit(account, end - held.bytes, reserve);
             }
         });
         if joins && !held.is_empty() {
@@ -219,16 +252,17 @@ impl Reader {
         }
         if batch.lines > 0 {
             let made = batch.entries.len();
-            batch.emit(account, end - held.bytes(), 0);
+            batch.emit(account, end - held.bytes, 0);
             self.expansion = (made as f32 / fresh.len() as f32 * 1.1).clamp(0.1, 16.0);
         }
+        self.encodings.transcoder = transcoder;
     }
 
     fn begin<'r>(&'r mut self, source: Source<'r>, now: EventTime, reserve: usize) -> Batch<'r> {
         let path = source.path.as_os_str().as_bytes();
         Batch {
             field: self.path_key.clone().map(|key| (key, path)),
-            entries: Entries::with_capacity(reserve),
+            entries: Entries::with_capacity(reserve).labelled(self.encodings.label),
             reader: self,
             source,
             now,
@@ -237,7 +271,8 @@ impl Reader {
         }
     }
 
-    /// Parses a held multi-line text when its last line is older than `age`. False where there is no room for it.
+    /// Parses a held multi-line text when its last line is older than `age` and no other waits in the file. False where there is
+    /// no room for it.
     pub fn flush_held(
         &mut self,
         generation: &mut Generation,
@@ -245,7 +280,8 @@ impl Reader {
         age: Duration,
     ) -> bool {
         let due = |since: Instant| since.elapsed() >= age;
-        if generation.held.is_empty() || !generation.held.since.is_none_or(due) {
+        if generation.held.is_empty() || generation.dirty || !generation.held.since.is_none_or(due)
+        {
             return true;
         }
         if !self.has_room(source.tag) {
@@ -267,18 +303,30 @@ impl Reader {
         if generation.uncovered() == 0 {
             return;
         }
-        let (rest, _) = generation.lines.take_rest();
+        let (rest, bytes) = generation.lines.take_rest();
+        let mut transcoder = self.encodings.transcoder.take();
         let mut batch = self.begin(source, EventTime::now(), rest.len() * 2 + 256);
         if !rest.is_empty() {
             batch.lines = 1;
+            let text = utf8(&mut transcoder, &rest);
             if batch.reader.parser.joining().is_some() {
-                batch.join(&rest, &mut generation.held);
+                batch.join(text, bytes, &mut generation.held);
             } else {
-                batch.single(chomp(&rest));
+                batch.single(chomp(text));
             }
         }
         batch.flush(&mut generation.held);
         batch.emit(generation.account, generation.position, 0);
+        self.encodings.transcoder = transcoder;
+    }
+}
+
+/// A line as its parser is to see it.
+#[inline]
+fn utf8<'l>(transcoder: &'l mut Option<Transcoder>, line: &'l [u8]) -> &'l [u8] {
+    match transcoder {
+        None => line,
+        Some(transcoder) => transcoder.decode(line),
     }
 }
 
@@ -312,15 +360,15 @@ impl Batch<'_> {
         }
     }
 
-    /// Adds a line to a multi-line text, and parses the text that it completes.
-    fn join(&mut self, line: &[u8], held: &mut Held) {
+    /// Adds a line of so many bytes to a multi-line text, and parses the text that it completes.
+    fn join(&mut self, line: &[u8], bytes: u64, held: &mut Held) {
         let Some(joining) = self.reader.parser.joining() else {
             return;
         };
         match held.joiner.push(line, joining) {
-            Joined::Held => {}
+            Joined::Held => held.bytes += bytes,
             Joined::Complete(text) => {
-                held.skipped = 0;
+                held.bytes = if held.is_empty() { 0 } else { bytes };
                 self.single(&text);
             }
             Joined::Stray => {
@@ -331,7 +379,7 @@ impl Batch<'_> {
     }
 
     fn flush(&mut self, held: &mut Held) {
-        held.skipped = 0;
+        held.bytes = 0;
         if let Some(text) = held.joiner.flush() {
             self.single(&text);
         }
@@ -381,7 +429,10 @@ impl Batch<'_> {
     /// Gives the entries so far to the collector as the batch that covers everything up to `end`, and begins the next with
     /// `reserve` bytes.
     fn emit(&mut self, account: Account, end: u64, reserve: usize) {
-        let entries = std::mem::replace(&mut self.entries, Entries::with_capacity(reserve));
+        let entries = std::mem::replace(
+            &mut self.entries,
+            Entries::with_capacity(reserve).labelled(self.reader.encodings.label),
+        );
         let progress = &self.reader.progress;
         let covered = Covered {
             end,
@@ -406,51 +457,5 @@ impl Batch<'_> {
             // Without new bytes there is nobody to tell: an older batch covers them.
             receipt: receipt.unwrap_or_else(crate::event::Receipt::none),
         });
-    }
-}
-
-/// Keeps messages about lines rare: a few in each window, then only their number.
-#[derive(Debug, Default)]
-pub struct Complaints {
-    window: u32,
-    said: u32,
-    unsaid: u64,
-}
-
-impl Complaints {
-    /// Messages in one window of [`Complaints::WINDOW`] seconds.
-    const BURST: u32 = 10;
-    const WINDOW: u32 = 10;
-
-    /// Whether a message may be written now; if so, how many were not since the last one.
-    pub fn allow(&mut self, now: EventTime) -> Option<u64> {
-        let window = now.sec / Self::WINDOW;
-        if self.window != window {
-            self.window = window;
-            self.said = 0;
-        }
-        if self.said == Self::BURST {
-            self.unsaid += 1;
-            return None;
-        }
-        self.said += 1;
-        Some(std::mem::take(&mut self.unsaid))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn messages_beyond_a_burst_are_counted_and_told_later() {
-        let mut complaints = Complaints::default();
-        let at = |sec| EventTime { sec, nsec: 0 };
-        let said = (0..25)
-            .filter(|_| complaints.allow(at(100)).is_some())
-            .count();
-        assert_eq!(said, 10);
-        assert_eq!(complaints.allow(at(110)), Some(15));
-        assert_eq!(complaints.allow(at(110)), Some(0));
     }
 }

@@ -177,6 +177,7 @@ impl Source {
             _ if self.finished => {}
             Phase::AtEnd if !self.at_end => {
                 self.at_end = true;
+                files.reader.throttle.lift();
                 files.look_at_all();
                 self.discover(&mut files);
                 more = true;
@@ -184,6 +185,7 @@ impl Source {
             _ => more = self.round(&mut files),
         }
         self.keep_time(&mut files);
+        self.clock.throttled = files.reader.throttle.wake().filter(|_| !self.finished);
         self.keep_positions(files);
         Ok(if more { Step::More } else { Step::Idle })
     }

@@ -22,6 +22,8 @@ use crate::stop::{Phase, Stop};
 mod identity;
 #[path = "measure_tests.rs"]
 mod measure;
+#[path = "params_tests.rs"]
+mod params_effects;
 #[path = "rotation_tests.rs"]
 mod rotation;
 
@@ -60,6 +62,8 @@ impl Parser for Message {
 #[derive(Default)]
 struct Sink {
     lines: Mutex<Vec<(String, String)>>,
+    /// The last entry, as it goes out.
+    last: Mutex<Vec<u8>>,
     receipts: Mutex<Vec<Receipt>>,
     batches: AtomicUsize,
     holds: AtomicBool,
@@ -81,6 +85,7 @@ impl Collector for Sink {
         let mut count = 0;
         for entry in msgpack::entries(&stream.entries) {
             let record = entry.expect("whole entries").record;
+            *self.last.lock().expect("no panic") = record.to_vec();
             let text = record::find_text(record, "message")
                 .or(record::find_text(record, "unmatched_line"));
             let path = record::find_text(record, "path").unwrap_or_default();
@@ -229,13 +234,13 @@ impl Place {
         self.dir.path().join(name)
     }
 
-    fn append(&self, name: &str, text: &str) {
+    fn append(&self, name: &str, text: impl AsRef<[u8]>) {
         let mut file = OpenOptions::new()
             .append(true)
             .create(true)
             .open(self.at(name))
             .expect("a file");
-        file.write_all(text.as_bytes()).expect("written");
+        file.write_all(text.as_ref()).expect("written");
     }
 
     fn rename(&self, from: &str, to: &str) {
@@ -342,7 +347,7 @@ fn a_full_collector_leaves_the_lines_in_the_file() {
 fn reading_ahead_of_what_is_safe_is_bounded() {
     let place = Place::new();
     let line = format!("{}\n", "x".repeat(999));
-    place.append("a.log", &line.repeat(1000));
+    place.append("a.log", line.repeat(1000));
     let sink = Sink::holding();
     let (stop, progress) = (Stop::new(), Arc::new(Progress::default()));
     let mut input: Box<dyn Input> =
