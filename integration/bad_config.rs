@@ -222,10 +222,8 @@ standby
 fn a_tail_parameter_without_effect_is_announced_with_its_line() -> Result<()> {
     let asked = [
         "pos_file_compaction_interval 72h",
-        "follow_inodes true",
         "skip_refresh_on_startup true",
         "enable_watch_timer false",
-        "open_on_every_update true",
         "ignore_repeated_permission_error true",
     ];
     let lines = asked.map(|line| format!("  {line}\n")).concat();

@@ -36,9 +36,15 @@ impl Source {
             fixed,
             globbed,
             matcher,
+            packed,
             ..
         } = found;
         self.matcher = matcher;
+        if let (count, Some(example)) = packed
+            && !std::mem::replace(&mut self.told_packed, true)
+        {
+            warn!(count, example = %example.display(), "compressed files match 'path': they are not read");
+        }
         self.aliases.clear();
         for track in files.tracks.values_mut() {
             track.wanted = fixed.contains(&track.path) || globbed.contains(&track.path);

@@ -46,6 +46,8 @@ pub struct Found {
     pub globbed: BTreeSet<PathBuf>,
     /// The directories in which matching names may appear.
     pub directories: HashSet<PathBuf>,
+    /// Files that a pattern matches, named as compressed: they are not read. How many, and one of them.
+    pub packed: (usize, Option<PathBuf>),
     /// What tells of a new name whether it is asked for.
     pub matcher: Matcher,
 }
@@ -99,6 +101,9 @@ impl Targets {
             .directories
             .extend(all.filter_map(|path| path.parent()).map(Path::to_owned));
         found.fixed.extend(matcher.wanted.fixed.iter().cloned());
+        let mut packed = found.globbed.iter().filter(|path| matcher.is_packed(path));
+        let example = packed.next().cloned();
+        found.packed = (packed.count() + usize::from(example.is_some()), example);
         found.globbed.retain(|path| matcher.covers(path));
         found.fixed.retain(|path| matcher.covers(path));
         found.matcher = matcher;

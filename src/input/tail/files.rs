@@ -39,6 +39,8 @@ pub struct Files {
     active: BTreeSet<PathBuf>,
     /// So many files are open at most.
     most_open: usize,
+    /// `open_on_every_update`.
+    reopen: bool,
     told_lending: bool,
     /// Turns given so far: files that had none for long lend their descriptors first.
     turns: u64,
@@ -57,7 +59,7 @@ pub struct Round {
 
 impl Files {
     /// No files yet.
-    pub fn new(reader: Reader, known: Known, most_open: usize) -> Files {
+    pub fn new(reader: Reader, known: Known, most_open: usize, reopen: bool) -> Files {
         Files {
             reader,
             known,
@@ -66,6 +68,7 @@ impl Files {
             is_open: false,
             active: BTreeSet::new(),
             most_open,
+            reopen,
             told_lending: false,
             turns: 0,
         }
@@ -162,6 +165,9 @@ impl Files {
         }
         if round != Round::default() {
             self.active.insert(path.to_owned());
+        }
+        if self.reopen && !round.more {
+            track.lend();
         }
         if short {
             self.lend_down();

@@ -53,7 +53,7 @@ pub struct Params {
     pub pos_file: Option<PathBuf>,
     /// Accepted with a warning: the pos_file is always compact.
     pub pos_file_compaction_interval: Option<Time>,
-    /// Accepted with a warning: files are always recognised by their inode.
+    /// Whether the pos_file has an entry for each inode instead of each path. Files are recognised by their inode either way.
     pub follow_inodes: bool,
     /// How often `path` is expanded anew; file events make it quicker.
     pub refresh_interval: Time,
@@ -80,7 +80,7 @@ pub struct Params {
     pub enable_watch_timer: bool,
     /// Whether file events are used.
     pub enable_stat_watcher: bool,
-    /// Accepted with a warning: files stay open.
+    /// Whether files are opened for each read and closed behind it.
     pub open_on_every_update: bool,
     /// Whether a line that does not parse is sent as `{"unmatched_line": line}`.
     pub emit_unmatched_lines: bool,
@@ -213,6 +213,12 @@ impl Params {
                 format!("cannot use pos_file {}: {reason}", pos_file.display()),
             );
         }
+        if self.follow_inodes && self.pos_file.is_none() {
+            wrong(
+                "follow_inodes",
+                "Can't follow inodes without pos_file configuration parameter".into(),
+            );
+        }
         if self.max_line_size.is_some_and(|size| size.0 == 0) {
             wrong(
                 "max_line_size",
@@ -284,14 +290,9 @@ impl Params {
             "has no effect: every write of the pos_file makes it compact",
         );
         warn_if(
-            self.follow_inodes,
-            "follow_inodes",
-            "files are always recognised by their inode; the pos_file keeps one entry per path",
-        );
-        warn_if(
             self.skip_refresh_on_startup,
             "skip_refresh_on_startup",
-            "has no effect: files are looked for at start",
+            "has no effect: files are looked for at start, and none is skipped for having been there",
         );
         warn_if(
             self.bytes_limit()
@@ -310,11 +311,6 @@ impl Params {
             self.ignore_repeated_permission_error,
             "ignore_repeated_permission_error",
             "has no effect: an unreadable file is told once, and again when that changes",
-        );
-        warn_if(
-            self.open_on_every_update,
-            "open_on_every_update",
-            "has no effect: files stay open while they are read",
         );
         warn_if(
             self.max_line_size

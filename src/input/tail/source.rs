@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::anyhow;
-use tracing::error;
+use tracing::{error, info};
 
 use super::bell::{Bell, Seen};
 use super::clock::{Clock, SWEEP};
@@ -48,7 +48,11 @@ pub struct Source {
     pub(super) aliases: HashMap<PathBuf, Identity>,
     /// Names to which files were renamed from a followed path, with that path.
     renamed: HashMap<PathBuf, PathBuf>,
+    /// That compressed files stand under a pattern is said once.
+    pub(super) told_packed: bool,
     store: Option<Store>,
+    /// What was said about positions that cannot be written: it is said once per change.
+    store_trouble: Option<String>,
     pub(super) memory: Memory,
     pub(super) clock: Clock,
     /// The path at which the last sweep ended.
@@ -111,6 +115,7 @@ impl Source {
             ),
             Known::new(ledger.clone(), params.line_limit(), params.rotate_wait.0),
             limits.open_files,
+            params.open_on_every_update,
         )));
         report(&files, &surroundings.progress);
         Ok(Source {
@@ -125,7 +130,9 @@ impl Source {
             matcher: Matcher::default(),
             aliases: HashMap::new(),
             renamed: HashMap::new(),
+            told_packed: false,
             store,
+            store_trouble: None,
             memory,
             clock: Clock::new(Instant::now(), SystemTime::now()),
             swept: PathBuf::new(),
@@ -297,8 +304,15 @@ impl Source {
         }
         let written = self.write_positions(files, Write::Changes);
         self.clock.wrote(begun, Instant::now(), written.is_ok());
-        if let Err(error) = written {
-            error!("{error:#}, trying again");
+        let trouble = written.err().map(|error| format!("{error:#}"));
+        if trouble != self.store_trouble {
+            match &trouble {
+                Some(error) => error!(
+                    "{error}, trying again; positions stand still, lines are sent meanwhile and may be repeated after a crash"
+                ),
+                None => info!("positions are written again"),
+            }
+            self.store_trouble = trouble;
         }
     }
 

@@ -42,7 +42,8 @@ impl Watch {
             let Some((change, mut paths)) = understand(event) else {
                 return;
             };
-            if change == Change::Written {
+            // In a flood the source's thread reads, many files at a time: here each would wait for the nap of the one before.
+            if change == Change::Written && pace.is_calm() {
                 paths.retain(|path| !read(path));
             }
             if change != Change::Written || !paths.is_empty() {
@@ -236,6 +237,11 @@ impl Pace {
         (self.events > QUIET_EVENTS).then_some(NAP)
     }
 
+    /// Whether events are rare.
+    fn is_calm(&self) -> bool {
+        self.woke.is_none()
+    }
+
     fn woke(&mut self, now: Instant) {
         self.woke = Some(now);
     }
@@ -267,12 +273,14 @@ mod tests {
             }
         }
         assert!(told < 5_000, "told {told} times");
+        assert!(!pace.is_calm(), "in a flood nobody reads here");
         // And calm again.
         let calm = now + Duration::from_secs(1);
         assert!((0..50).all(|n| {
             pace.nap_after_event(calm + n * Duration::from_millis(20))
                 .is_none()
         }));
+        assert!(pace.is_calm());
     }
 
     #[test]
