@@ -27,7 +27,8 @@ use crate::logger::{self, Format, Logger};
 use crate::output::{self, LogStream, OutputContext};
 use crate::process;
 
-/// The runtime's threads: sockets, timers and deadlines need no more; the reading is done by the sources' own threads.
+/// The most threads of the runtime: sockets, timers and deadlines need no more; the reading is done by the sources' own threads. One is
+/// enough for one flush thread, and hands nothing to the other: that costs more than the work itself where lines come one by one.
 const RUNTIME_WORKERS: usize = 2;
 
 /// A configuration that was read and wired.
@@ -64,7 +65,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     };
     if let Some(Command::Drain { dry_run, reason }) = &args.command {
         let rehearse = *dry_run || args.dry_run;
-        return runtime()?.block_on(drain_by_hand(args, ready, rehearse, reason));
+        return runtime(&ready.plan)?.block_on(drain_by_hand(args, ready, rehearse, reason));
     }
     if !args.dry_run {
         process::prepare(args)?;
@@ -75,13 +76,15 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         info!("finished dry run mode");
         return Ok(ExitCode::SUCCESS);
     }
-    runtime()?.block_on(serve::serve(args, logger, ready))
+    runtime(&ready.plan)?.block_on(serve::serve(args, logger, ready))
 }
 
-fn runtime() -> anyhow::Result<Runtime> {
+fn runtime(plan: &Plan) -> anyhow::Result<Runtime> {
+    let flushers = plan.flushers.iter();
+    let flush_threads: usize = flushers.map(|flusher| flusher.settings().workers).sum();
     let mut builder = Builder::new_multi_thread();
     builder
-        .worker_threads(RUNTIME_WORKERS)
+        .worker_threads(flush_threads.clamp(1, RUNTIME_WORKERS))
         .max_blocking_threads(16)
         .thread_name("runtime")
         .enable_all();

@@ -107,6 +107,7 @@ impl Source {
             && let Ok(meta) = std::fs::metadata(path)
             && files.known.reading.contains(&Identity::of(&meta))
         {
+            files.known.changes += 1;
             self.aliases.insert(path.to_owned(), Identity::of(&meta));
         }
     }
@@ -135,6 +136,7 @@ impl Source {
         files.troubles.remove(&path);
         if files.known.reading.contains(&opened.identity) {
             self.aliases.insert(path, opened.identity);
+            files.known.changes += 1;
             files.known.ledger.mark_moved();
             return;
         }

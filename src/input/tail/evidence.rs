@@ -95,6 +95,11 @@ impl Head {
         }
     }
 
+    /// Whether it has all the bytes that it will have.
+    pub fn is_whole(&self) -> bool {
+        usize::from(self.length) == HEAD
+    }
+
     /// What is written down.
     pub fn mark(&self) -> HeadMark {
         HeadMark {

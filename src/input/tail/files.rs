@@ -42,6 +42,8 @@ pub struct Files {
     /// `open_on_every_update`.
     reopen: bool,
     told_lending: bool,
+    /// Some path has another generation than the one that stands there.
+    has_rotated: bool,
     /// Turns given so far: files that had none for long lend their descriptors first.
     turns: u64,
 }
@@ -70,6 +72,7 @@ impl Files {
             most_open,
             reopen,
             told_lending: false,
+            has_rotated: false,
             turns: 0,
         }
     }
@@ -88,8 +91,12 @@ impl Files {
 
     /// Reads what an event named. False where the source's thread has to go on with it.
     pub fn read_at_once(&mut self, path: &Path) -> bool {
-        if !self.is_open || !self.mark(path) {
+        if !self.is_open {
             return false;
+        }
+        if !self.mark(path) {
+            // A busy neighbour of ours, or a rotated file under its new name.
+            return !self.has_rotated && !self.tracks.contains_key(path);
         }
         let read = self.turn(path);
         if read == Round::default() {
@@ -144,6 +151,7 @@ impl Files {
             }
             self.turns += 1;
             track.generations[at].turn = self.turns;
+            let known = track.generations[at].head.is_whole();
             let from = From {
                 tag: &track.tag,
                 path: &track.path,
@@ -160,6 +168,9 @@ impl Files {
                     });
                     round.more = true;
                 }
+            }
+            if !known {
+                self.known.changes += 1;
             }
             at += 1;
         }
@@ -184,6 +195,7 @@ impl Files {
         let looked = track.look(&mut self.known, |generation, tag, path| {
             reader.flush_rest(generation, From { tag, path });
         });
+        self.has_rotated |= !track.is_plain();
         let dirty = track.generations.iter().any(|generation| generation.dirty);
         match looked {
             Err(error) if is_short_of_descriptors(&error) => self.lend(),
@@ -209,6 +221,7 @@ impl Files {
     /// Adds a path that is followed from now on.
     pub fn add(&mut self, track: Track) {
         self.active.insert(track.path.clone());
+        self.has_rotated |= !track.is_plain();
         self.tracks.insert(track.path.clone(), track);
         if self.known.reading.len() > self.most_open {
             self.lend_down();
@@ -298,6 +311,7 @@ impl Files {
             }
             !over
         });
+        self.has_rotated = self.tracks.values().any(|track| !track.is_plain());
         retired
     }
 

@@ -30,6 +30,8 @@ pub struct Known {
     pub listings: Listings,
     /// What came of paths that are followed no more.
     pub gone: Totals,
+    /// Changes of what the side file tells, positions aside: generations that came, went or are known better.
+    pub changes: u64,
     /// Longest line.
     pub max_line_size: u64,
     /// How long a rotated file stays open at least.
@@ -45,6 +47,7 @@ impl Known {
             retired: VecDeque::new(),
             listings: Listings::default(),
             gone: Totals::default(),
+            changes: 0,
             max_line_size,
             rotate_wait,
         }
@@ -81,6 +84,7 @@ impl Known {
             warn!(path = %track.path.display(), inode = identity.inode, size = opened.size, "{doubt}, reading it from its head");
         }
         self.reading.insert(identity);
+        self.changes += 1;
         let account = self.ledger.open_account(track.number, position);
         let lines = self.splitter();
         Ok(Some(Generation::new(
@@ -101,6 +105,7 @@ impl Known {
     pub fn retire(&mut self, generation: &Generation) {
         self.ledger.close_account(generation.account);
         self.reading.remove(&generation.identity);
+        self.changes += 1;
         let resume = Resume {
             position: generation.position,
             born: generation.identity.born,

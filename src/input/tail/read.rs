@@ -13,6 +13,7 @@ use tracing::warn;
 
 use super::complaints::Complaints;
 use super::encoding::{Encodings, Transcoder};
+use super::evidence::OVERLAP;
 use super::file::{Generation, Held};
 use super::lines::{Line, chomp};
 use super::params::Params;
@@ -156,6 +157,9 @@ impl Reader {
                 Ok(Got::Bytes(read)) if read < wanted => {
                     generation.dirty = false;
                     generation.read_size = READ_SIZE;
+                    // What a backlog needed is given back.
+                    self.buffer.truncate(READ_SIZE + OVERLAP);
+                    self.buffer.shrink_to(READ_SIZE + OVERLAP);
                     return Turn::End;
                 }
                 Ok(Got::Bytes(_)) => generation.read_size = (wanted * 4).min(MAX_READ_SIZE),

@@ -21,13 +21,14 @@ use super::position::Ledger;
 use super::read::Reader;
 use super::store::{Found, Store, Write};
 use super::told::Told;
+use super::track::Track;
 use super::watch::Watch;
 use crate::input::{Progress, Surroundings};
 use crate::parse::Parser;
 use crate::stop::Phase;
 
 /// A sweep looks at this part of the files of which events tell, and at no fewer than [`LEAST_LOOKS`].
-const SWEEP_PART: usize = 10;
+const SWEEP_PART: usize = 30;
 const LEAST_LOOKS: usize = 64;
 
 /// A running source.
@@ -388,14 +389,14 @@ impl Source {
             memory: &self.memory,
         };
         let entries = told.entries(self.params.follow_inodes);
-        let remembered = told.remembered();
-        let in_order = files
-            .tracks
-            .values()
-            .all(|track| track.generations.len() < 2);
+        let changes = files.known.changes;
+        let in_order = files.tracks.values().all(Track::is_plain);
+        let state = store
+            .needs_state(how, changes, in_order)
+            .then(|| (changes, told.remembered()));
         drop(files);
         store
-            .write(how, &entries, &remembered, in_order)
+            .write(how, &entries, state)
             // Not written, so still to be written.
             .inspect_err(|_| self.ledger.mark_moved())
     }

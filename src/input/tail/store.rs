@@ -3,8 +3,6 @@
 //! Both are replaced as a whole, the pos_file first: whatever a crash leaves, both name positions that are safe. The side file is
 //! written when generations come and go, and otherwise once in a while: it is the pos_file's copy, too.
 
-use std::collections::hash_map::DefaultHasher;
-use std::hash::{Hash, Hasher};
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -21,8 +19,8 @@ const COPY: Duration = Duration::from_secs(60);
 /// The two files of one source.
 pub struct Store {
     pos_file: PosFile,
-    /// Which generations the side file tells of.
-    told: u64,
+    /// How often what the side file tells had changed when it was written.
+    told: Option<u64>,
     copied: Instant,
 }
 
@@ -69,19 +67,27 @@ impl Store {
         };
         let store = Store {
             pos_file,
-            told: 0,
+            told: None,
             copied: Instant::now(),
         };
         Ok((store, found))
     }
 
-    /// Writes positions. `in_order` says that the pos_file tells all of them: no path has more than one unfinished generation.
+    /// Whether the side file has to be written too, if `changes` is how often what it tells has changed. `in_order` says that the
+    /// pos_file tells all positions: no path has more than one unfinished generation.
+    pub fn needs_state(&self, how: Write, changes: u64, in_order: bool) -> bool {
+        how == Write::All
+            || self.told != Some(changes)
+            || !in_order
+            || self.copied.elapsed() >= COPY
+    }
+
+    /// Writes positions, and what the side file tells where that is needed.
     pub fn write(
         &mut self,
         how: Write,
         entries: &[Entry],
-        remembered: &[Remembered],
-        in_order: bool,
+        state: Option<(u64, Vec<Remembered>)>,
     ) -> anyhow::Result<()> {
         let path = self.pos_file.path().to_owned();
         match how {
@@ -89,16 +95,14 @@ impl Store {
             Write::All => self.pos_file.renew(entries),
         }
         .with_context(|| format!("cannot write pos_file {}", path.display()))?;
-        let told = fingerprint(remembered);
-        let due = told != self.told || !in_order || self.copied.elapsed() >= COPY;
-        if !due && how == Write::Changes {
+        let Some((changes, remembered)) = state else {
             return Ok(());
-        }
-        state_file::write(&path, remembered).with_context(|| {
+        };
+        state_file::write(&path, &remembered).with_context(|| {
             let state = state_file::path_for(&path);
             format!("cannot write the pos_file's side file {}", state.display())
         })?;
-        (self.told, self.copied) = (told, Instant::now());
+        (self.told, self.copied) = (Some(changes), Instant::now());
         Ok(())
     }
 }
@@ -114,14 +118,4 @@ fn tell_damage(path: &Path, found: &pos_file::Found, state: &[Remembered]) {
     } else if found.existed && found.parsed.entries.is_empty() && !state.is_empty() {
         warn!(pos_file = %path, files = state.len(), "pos_file is empty; files are read again from the positions in its side file");
     }
-}
-
-/// Which generations these are, and what is known of their first bytes; not how far they are read.
-fn fingerprint(remembered: &[Remembered]) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    for generation in remembered {
-        let head = generation.resume.head.map(|head| (head.length, head.sum));
-        (&generation.path, generation.inode, head).hash(&mut hasher);
-    }
-    hasher.finish()
 }

@@ -222,6 +222,7 @@ impl Track {
         );
         known.ledger.close_account(generation.account);
         let account = known.ledger.open_account(self.number, 0);
+        known.changes += 1;
         generation.begin_again(account, known.splitter());
     }
 
