@@ -463,6 +463,7 @@ fn reader(
         encodings: params.encodings(),
         throttle: params.throttle(),
         emit_unmatched_lines: params.emit_unmatched_lines,
+        emit_unmatched_texts: params.emit_unmatched_lines || params.emit_unmatched_texts,
         read_lines_limit: params
             .read_lines_limit
             .filter(|limit| *limit > 0)

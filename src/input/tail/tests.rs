@@ -146,6 +146,16 @@ impl Running {
     }
 
     fn with(params: Params, parser: Message, sink: Arc<Sink>) -> Running {
+        Running::of(Box::new(Tail::new(params, Box::new(parser))), sink)
+    }
+
+    /// A source as the configuration has it.
+    fn configured(text: &str, sink: Arc<Sink>) -> Running {
+        let configured = super::configure(&section(text)).map_err(|errors| errors.to_string());
+        Running::of(configured.expect("a good section").input, sink)
+    }
+
+    fn of(input: Box<dyn Input>, sink: Arc<Sink>) -> Running {
         let (stop, progress) = (Stop::new(), Arc::new(Progress::default()));
         let finished = Arc::new(AtomicUsize::new(0));
         let counter = finished.clone();
@@ -159,7 +169,6 @@ impl Running {
                 counter.fetch_add(1, Ordering::SeqCst);
             }),
         };
-        let input: Box<dyn Input> = Box::new(Tail::new(params, Box::new(parser)));
         let thread = std::thread::spawn(move || input.run(surroundings));
         Running {
             sink,
