@@ -193,7 +193,7 @@ fn find(name: &str) -> Result<&'static Named, String> {
     let is = |known: &&str| known.eq_ignore_ascii_case(name);
     if let Some(found) = ENCODINGS
         .iter()
-        .find(|named| named.names.iter().any(|n| is(&n)))
+        .find(|named| named.names.iter().any(is))
     {
         return Ok(found);
     }

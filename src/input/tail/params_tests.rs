@@ -17,7 +17,7 @@ fn utf16(text: &str) -> Vec<u8> {
 #[test]
 fn lines_of_utf16_arrive_as_utf8_and_positions_count_the_files_bytes() {
     let place = Place::new();
-    place.append("a.log", utf16("あ😀\r\nਊ一\nhal"));
+    place.append("a.log", &utf16("あ😀\r\nਊ一\nhal"));
     let params = in_encoding(&place, Some("UTF-16LE"), Some("UTF-8"));
     let running = Running::start(params.clone(), Arc::default());
     running.expect(&["あ😀", "ਊ一"]);
@@ -74,7 +74,7 @@ fn values_are_str_where_the_encoding_is_known_and_bin_where_not() {
         ),
     ] {
         let place = Place::new();
-        place.append("a.log", [line, b"\n"].concat());
+        place.append("a.log", &[line, b"\n"].concat());
         let running = Running::start(in_encoding(&place, from, to), Arc::default());
         running.expect_count(1);
         assert_eq!(
@@ -100,7 +100,7 @@ fn a_line_that_cannot_be_decoded_is_sent_with_replacements_and_passed() {
 #[test]
 fn a_text_of_several_lines_covers_the_files_bytes_in_any_encoding() {
     let place = Place::new();
-    place.append("a.log", utf16("一\n 二\n 三\n四\n 五"));
+    place.append("a.log", &utf16("一\n 二\n 三\n四\n 五"));
     let params = in_encoding(&place, None, Some("UTF-16LE"));
     let running = Running::with(params, joined_by_first_lines(), Arc::default());
     running.expect(&["一\n 二\n 三"]);
@@ -216,7 +216,7 @@ fn a_file_of_a_group_with_limit_0_is_not_read_and_does_not_stay_open_when_it_is_
 fn a_limit_of_bytes_is_kept_per_file_and_second() {
     let place = Place::new();
     let line = format!("{}\n", "x".repeat(1023));
-    place.append("a.log", line.repeat(160));
+    place.append("a.log", &line.repeat(160));
     place.append("b.log", "b\n");
     let params = Params {
         read_bytes_limit_per_second: Some(Size(64 << 10)),

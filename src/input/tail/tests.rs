@@ -226,7 +226,7 @@ impl Place {
         self.dir.path().join(name)
     }
 
-    fn append(&self, name: &str, text: impl AsRef<[u8]>) {
+    fn append(&self, name: &str, text: &(impl AsRef<[u8]> + ?Sized)) {
         let mut file = OpenOptions::new()
             .append(true)
             .create(true)
