@@ -237,3 +237,30 @@ fn a_tail_parameter_without_effect_is_announced_with_its_line() -> Result<()> {
     }
     Ok(())
 }
+
+#[test]
+fn a_tail_parameter_about_multiline_texts_that_does_nothing_is_announced() -> Result<()> {
+    let multiline = "<parse>\n    @type multiline\n    format1 /(?<a>.)/\n  </parse>";
+    for (inside, said) in [
+        (
+            "format none\n  multiline_flush_interval 5s",
+            "multiline_flush_interval: has no effect: the parser takes each line by itself",
+        ),
+        (
+            &format!("multiline_flush_interval 5s\n  {multiline}"),
+            "multiline_flush_interval: has no effect without format_firstline",
+        ),
+        (
+            &format!("emit_unmatched_lines false\n  {multiline}"),
+            "emit_unmatched_lines: multiline texts that do not match are emitted all the same",
+        ),
+    ] {
+        let source = format!(
+            "<source>\n  @type tail\n  path /tmp/a.log\n  pos_file /tmp/a.pos\n  tag a\n  {inside}\n</source>\n"
+        );
+        let (status, text) = dry_run(format!("{source}{GOOD_MATCH}").as_bytes())?;
+        assert_eq!(status, Some(0), "{text}");
+        assert!(text.contains(said), "{said} is not in:\n{text}");
+    }
+    Ok(())
+}

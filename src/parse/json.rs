@@ -18,7 +18,7 @@ use crate::event::{Entries, EventTime};
 
 use super::common::{Common, KeyLabel, OpenField, RecordWriter, Rules};
 use super::time::TimeType;
-use super::{Extra, Parsed, Parser};
+use super::{Extra, Parsed, Parser, Partly};
 
 /// Byte `b` of invalid UTF-8 travels through serde_json as this character plus `b`: the end of the last private plane.
 const STAND_IN: u32 = 0x0010_ff00;
@@ -138,10 +138,15 @@ impl JsonParser {
         for entry in msgpack::entries(&bytes).flatten() {
             batch.push_raw(entry.bytes);
         }
-        match (count, invalid) {
-            (0, Some(reason)) => Parsed::Invalid(reason),
-            (0, None) if others > 0 => Parsed::Unmatched,
-            _ => Parsed::Events(count),
+        match (count, others, invalid) {
+            (0, 0, Some(reason)) => Parsed::Invalid(reason),
+            (_, 0, None) => Parsed::Events(count),
+            (events, unmatched, invalid) => Parsed::Partly(Partly {
+                events,
+                unmatched,
+                from: 0,
+                invalid,
+            }),
         }
     }
 }
@@ -452,9 +457,9 @@ impl<'de> Visitor<'de> for ArrayItem<'_, '_, '_> {
         }
         .visit_map(map)?;
         match record.finish() {
-            Parsed::Events(_) => {}
             Parsed::Unmatched => elements.others += 1,
             Parsed::Invalid(reason) => elements.invalid = Some(reason),
+            Parsed::Events(_) | Parsed::Partly(_) => {}
         }
         Ok(())
     }

@@ -74,7 +74,6 @@ fn what_is_not_json_is_unmatched_and_leaves_no_trace() {
         "1",
         "\"x\"",
         "{\"a\":\"\\ud800\"}",
-        "[1,2]",
         "[{\"a\":1},",
         "[{\"a\":1}] x",
     ] {
@@ -102,7 +101,7 @@ fn invalid_utf8_and_control_characters_in_strings_are_kept() {
 fn an_array_gives_one_event_per_object() {
     let events = events_of(
         &mut parser(Common::default()),
-        br#" [{"a":1}, 2, {"time":5,"b":[{"c":3}]}] "#,
+        br#" [{"a":1}, {"time":5,"b":[{"c":3}]}] "#,
     );
     assert_eq!(events[0], (NOW, json!({"a": 1})));
     assert_eq!(
@@ -110,6 +109,32 @@ fn an_array_gives_one_event_per_object() {
         (5, &json!({"b": [{"c": 3}]}))
     );
     assert!(events_of(&mut parser(Common::default()), b"[]").is_empty());
+}
+
+#[test]
+fn what_is_no_event_in_an_array_is_told_beside_the_events() {
+    for (text, events, unmatched, is_invalid) in [
+        (r#"[{"a":1}, 2, {"b":3}, []]"#, 2, 2, false),
+        ("[1, null]", 0, 2, false),
+        (r#"[{"time":{}}, {"a":1}]"#, 1, 0, true),
+        (r#"[{"time":{}}, true]"#, 0, 1, true),
+    ] {
+        let (parsed, bytes) = parse(text.as_bytes());
+        let Parsed::Partly(partly) = parsed else {
+            panic!("{text}: {parsed:?}");
+        };
+        assert_eq!(
+            (partly.events, partly.unmatched),
+            (events, unmatched),
+            "{text}"
+        );
+        assert_eq!(partly.invalid.is_some(), is_invalid, "{text}");
+        assert_eq!(
+            crate::event::msgpack::entries(&bytes).count(),
+            events,
+            "{text}"
+        );
+    }
 }
 
 #[test]

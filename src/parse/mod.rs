@@ -42,10 +42,25 @@ const PARSERS: &[(&str, Configure)] = &[
 pub enum Parsed {
     /// So many entries were appended.
     Events(usize),
+    /// Some entries were appended, and something in the text is none.
+    Partly(Partly),
     /// The text does not have the parser's form: Fluentd's "pattern not matched".
     Unmatched,
     /// The form fits and a value does not (a time, mostly): Fluentd's "invalid line found". Carries the reason.
     Invalid(String),
+}
+
+/// A text that did not become events as a whole.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Partly {
+    /// Entries that were appended.
+    pub events: usize,
+    /// How often the form was not found: elements of a JSON array that are no objects, the rest of a multi-line text.
+    pub unmatched: usize,
+    /// Where the text begins that has not the form.
+    pub from: usize,
+    /// Why something that has the form is invalid.
+    pub invalid: Option<String>,
 }
 
 /// What the source adds to each record, unless the record has it: the `path_key` of a tail source.

@@ -17,7 +17,7 @@ use crate::event::{Entries, EventTime};
 
 use super::common::Common;
 use super::regexp::{Flags, Pattern, RegexpParser};
-use super::{Extra, Parsed, Parser};
+use super::{Extra, Parsed, Parser, Partly};
 
 /// What may be held while a first line is awaited.
 const HELD_BYTES: usize = 8 << 20;
@@ -26,7 +26,7 @@ const HELD_BYTES: usize = 8 << 20;
 const TRIED_BYTES: usize = 256 << 10;
 
 /// The highest number of a `formatN`.
-const FORMATS: usize = 20;
+pub const FORMATS: usize = 20;
 
 /// When lines are a complete text.
 #[derive(Debug)]
@@ -52,7 +52,8 @@ impl Joining {
         }
     }
 
-    fn needs_first_line(&self) -> bool {
+    /// Whether only a first line ends the text before it.
+    pub fn needs_first_line(&self) -> bool {
         matches!(self.when, When::FirstLine(_))
     }
 
@@ -239,10 +240,17 @@ impl Parser for MultilineParser {
             match parsed {
                 Parsed::Events(count) => events += count,
                 other if events == 0 => return other,
-                _ => {
-                    let text = String::from_utf8_lossy(text);
-                    tracing::warn!(text = %text, "pattern not matched in the rest of a multiline text");
-                    return Parsed::Events(events);
+                other => {
+                    let invalid = match other {
+                        Parsed::Invalid(reason) => Some(reason),
+                        _ => None,
+                    };
+                    return Parsed::Partly(Partly {
+                        events,
+                        unmatched: usize::from(invalid.is_none()),
+                        from: text.len() - rest.len(),
+                        invalid,
+                    });
                 }
             }
             rest = &rest[end..];

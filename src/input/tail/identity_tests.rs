@@ -110,7 +110,7 @@ fn generations_under_names_that_nobody_expects_are_found_by_their_renames() {
     for number in 1..=20 {
         // No tool names them so, and twenty come and go between two looks.
         place.rename("a.log", &format!("moved-{number}.txt"));
-        place.append("a.log", format!("line {number}\n"));
+        place.append("a.log", &format!("line {number}\n"));
     }
     running.expect_count(21);
     let mut texts = running.sink.texts();
@@ -125,7 +125,7 @@ fn more_files_than_descriptors_are_read_in_turns() {
     let place = Place::new();
     let name = |number: usize| format!("file-{number}.log");
     for number in 0..200 {
-        place.append(&name(number), format!("first {number}\n"));
+        place.append(&name(number), &format!("first {number}\n"));
     }
     let mut running = Running::limited(place.params("*.log"), 20);
     running.expect_count(200);
@@ -136,7 +136,7 @@ fn more_files_than_descriptors_are_read_in_turns() {
     };
     assert!(open() < 500);
     for number in 0..200 {
-        place.append(&name(number), format!("second {number}\n"));
+        place.append(&name(number), &format!("second {number}\n"));
     }
     running.expect_count(400);
     // Rotated while its descriptor was lent.

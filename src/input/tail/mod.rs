@@ -1,6 +1,6 @@
 //! in_tail: lines of files, as they are written. One thread per source: discover, read, emit, until stopped.
 //!
-//! `params.rs` what is asked for; `source.rs` the thread and `clock.rs` its time; `watch.rs` and `bell.rs` what wakes it; `discover.rs` and
+//! `params.rs` what is asked for; `source.rs` the thread and `clock.rs` its time; `watch.rs`, `bell.rs` and `flood.rs` what wakes it; `discover.rs` and
 //! `listing.rs` names; `begin.rs` names to files, with what `memory.rs` knows of earlier runs; `files.rs` all paths, `track.rs` one path and its
 //! generations, `file.rs` one generation, `evidence.rs` and `links.rs` whether it is the one that is meant; `lines.rs`, `encoding.rs` and `read.rs`
 //! bytes to batches, `group.rs` and `throttle.rs` how fast;
@@ -16,6 +16,7 @@ mod encoding;
 mod evidence;
 mod file;
 mod files;
+mod flood;
 mod group;
 mod known;
 mod lines;
@@ -40,6 +41,7 @@ pub use params::{GlobPolicy, Params};
 
 use super::{Configured, Input, Surroundings};
 use crate::config::{ConfigErrors, Element, Result, legacy};
+use crate::parse::multiline::{self, Joining};
 use crate::parse::{self, Parser};
 
 /// How far a source reads ahead of what is safe where nobody lowers it.
@@ -106,7 +108,13 @@ pub fn configure(section: &Element) -> Result<Configured> {
     let (Some(params), Some(parser)) = (params, parser) else {
         return Err(section.error("tail: not configured").into());
     };
-    let params = Params { group, ..params };
+    let joining = parser.joining();
+    warn_about_joining(section, &params, joining);
+    let params = Params {
+        emit_unmatched_texts: joining.is_some() && section.has("emit_unmatched_lines"),
+        group,
+        ..params
+    };
     Ok(Configured {
         plugin_type: "tail",
         id: section.id().map(str::to_owned),
@@ -115,13 +123,39 @@ pub fn configure(section: &Element) -> Result<Configured> {
     })
 }
 
-/// The `<parse>` section, or what the flat parameters of v0.12 say.
+/// Says what a parameter about multi-line texts does not do.
+fn warn_about_joining(section: &Element, params: &Params, joining: Option<&Joining>) {
+    if params.multiline_flush_interval.is_some() {
+        let key = "multiline_flush_interval";
+        match joining {
+            None => section.warn_at(key, "has no effect: the parser takes each line by itself"),
+            Some(joining) if !joining.needs_first_line() => section.warn_at(
+                key,
+                "has no effect without format_firstline, as in Fluentd: a text ends where it matches",
+            ),
+            Some(_) => {}
+        }
+    }
+    if joining.is_some() && section.has("emit_unmatched_lines") && !params.emit_unmatched_lines {
+        section.warn_at(
+            "emit_unmatched_lines",
+            "multiline texts that do not match are emitted all the same, as in Fluentd: leave the parameter out to turn that off",
+        );
+    }
+}
+
+/// The `<parse>` section, or what the flat parameters of v0.12 say. The formats of multi-line texts may stand outside of it, too.
 fn parse_section(section: &Element) -> Result<Element> {
     let section = legacy::flat_parse(section)?;
-    let parse = section.section("parse")?;
-    parse
-        .cloned()
-        .ok_or_else(|| section.error("<parse> section is required.").into())
+    let Some(parse) = section.section("parse")? else {
+        return Err(section.error("<parse> section is required.").into());
+    };
+    let mut parse = parse.clone();
+    for number in 1..=multiline::FORMATS {
+        let format = format!("format{number}");
+        parse.copy_param(&section, &format, &format);
+    }
+    Ok(parse)
 }
 
 /// A path in the form in which two sources' pos_files can be compared.

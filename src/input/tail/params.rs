@@ -90,6 +90,10 @@ pub struct Params {
     pub path_key: Option<String>,
     /// Longer lines (newline included) are skipped; unset: 32 MiB.
     pub max_line_size: Option<Size>,
+    /// Whether a multi-line parser emits what does not match, whatever [`Params::emit_unmatched_lines`] says: Fluentd's does as soon as
+    /// the parameter stands there.
+    #[serde(skip)]
+    pub emit_unmatched_texts: bool,
     /// The `<group>` section.
     #[serde(skip)]
     pub group: Option<Arc<Rules>>,
@@ -124,6 +128,7 @@ impl Default for Params {
             ignore_repeated_permission_error: false,
             path_key: None,
             max_line_size: None,
+            emit_unmatched_texts: false,
             group: None,
         }
     }
@@ -292,7 +297,7 @@ impl Params {
         warn_if(
             self.skip_refresh_on_startup,
             "skip_refresh_on_startup",
-            "has no effect: files are looked for at start, and none is skipped for having been there",
+            "has no effect: files are looked for at start, or what is written before the first refresh could be missed",
         );
         warn_if(
             self.bytes_limit()

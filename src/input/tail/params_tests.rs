@@ -17,7 +17,7 @@ fn utf16(text: &str) -> Vec<u8> {
 #[test]
 fn lines_of_utf16_arrive_as_utf8_and_positions_count_the_files_bytes() {
     let place = Place::new();
-    place.append("a.log", utf16("あ😀\r\nਊ一\nhal"));
+    place.append("a.log", &utf16("あ😀\r\nਊ一\nhal"));
     let params = in_encoding(&place, Some("UTF-16LE"), Some("UTF-8"));
     let running = Running::start(params.clone(), Arc::default());
     running.expect(&["あ😀", "ਊ一"]);
@@ -74,7 +74,7 @@ fn values_are_str_where_the_encoding_is_known_and_bin_where_not() {
         ),
     ] {
         let place = Place::new();
-        place.append("a.log", [line, b"\n"].concat());
+        place.append("a.log", &[line, b"\n"].concat());
         let running = Running::start(in_encoding(&place, from, to), Arc::default());
         running.expect_count(1);
         assert_eq!(
@@ -100,7 +100,7 @@ fn a_line_that_cannot_be_decoded_is_sent_with_replacements_and_passed() {
 #[test]
 fn a_text_of_several_lines_covers_the_files_bytes_in_any_encoding() {
     let place = Place::new();
-    place.append("a.log", utf16("一\n 二\n 三\n四\n 五"));
+    place.append("a.log", &utf16("一\n 二\n 三\n四\n 五"));
     let params = in_encoding(&place, None, Some("UTF-16LE"));
     let running = Running::with(params, joined_by_first_lines(), Arc::default());
     running.expect(&["一\n 二\n 三"]);
@@ -216,7 +216,7 @@ fn a_file_of_a_group_with_limit_0_is_not_read_and_does_not_stay_open_when_it_is_
 fn a_limit_of_bytes_is_kept_per_file_and_second() {
     let place = Place::new();
     let line = format!("{}\n", "x".repeat(1023));
-    place.append("a.log", line.repeat(160));
+    place.append("a.log", &line.repeat(160));
     place.append("b.log", "b\n");
     let params = Params {
         read_bytes_limit_per_second: Some(Size(64 << 10)),
@@ -230,5 +230,121 @@ fn a_limit_of_bytes_is_kept_per_file_and_second() {
     });
     until("all lines", || running.sink.texts().len() == 161);
     assert!(begin.elapsed() >= Duration::from_secs(2), "it waited twice");
+    running.close(Phase::Now);
+}
+
+#[test]
+fn a_text_of_several_lines_is_not_torn_where_the_rest_of_it_waits_for_a_limit() {
+    let place = Place::new();
+    place.append("slow.log", "one\n at x\n at y\ntwo\n");
+    let params = Params {
+        group: limits("1.5", &[("slow", 2)]),
+        multiline_flush_interval: Some(Time(Duration::from_millis(10))),
+        ..place.params("*.log")
+    };
+    let running = Running::with(params, joined_by_first_lines(), Arc::default());
+    running.expect(&["one\n at x\n at y", "two"]);
+    running.close(Phase::Now);
+}
+
+/// A source of `a.log` with these parameters and a multi-line parser with those.
+fn multiline(place: &Place, params: &str, parse: &str) -> String {
+    format!(
+        "<source>\n@type tail\npath {}\npos_file {}\ntag app\nread_from_head true\n{params}\n<parse>\n@type multiline\n{parse}\n</parse>\n</source>\n",
+        place.at("a.log").display(),
+        place.at("a.pos").display(),
+    )
+}
+
+#[test]
+fn a_line_before_any_first_line_is_parsed_where_unmatched_lines_are_emitted() {
+    let formats = "format_firstline /^\\d/\nformat1 /^(?<message>[ \\d].*)/";
+    for (params, texts) in [
+        ("", &["1\n x"][..]),
+        ("emit_unmatched_lines false", &["1\n x"]),
+        ("emit_unmatched_lines true", &[" stray", "lost", "1\n x"]),
+    ] {
+        let place = Place::new();
+        place.append("a.log", " stray\nlost\n1\n x\n");
+        let text = multiline(&place, params, formats);
+        let running = Running::configured(&text, Arc::default());
+        running.finish(Phase::AtEnd);
+        running.expect(texts);
+        let skipped = Progress::read(&running.progress.skipped);
+        assert_eq!(skipped, 3 - texts.len() as u64, "{params}");
+        running.close(Phase::AtEnd);
+    }
+}
+
+#[test]
+fn what_does_not_match_in_a_text_is_emitted_as_soon_as_the_parameter_stands_there() {
+    let formats = "format_firstline /^[\\dx]/\nformat1 /(?<message>\\d+);/";
+    for (params, texts) in [
+        ("", &["1", "2"][..]),
+        (
+            "emit_unmatched_lines false",
+            &["1", "2", "rest\nof it", "xy"],
+        ),
+        (
+            "emit_unmatched_lines true",
+            &["1", "2", "rest\nof it", "xy"],
+        ),
+    ] {
+        let place = Place::new();
+        place.append("a.log", "1;\n2;rest\nof it\nxy\n");
+        let text = multiline(&place, params, formats);
+        let running = Running::configured(&text, Arc::default());
+        running.finish(Phase::AtEnd);
+        running.expect(texts);
+        running.close(Phase::AtEnd);
+    }
+}
+
+#[test]
+fn formats_outside_of_parse_count_before_those_inside() {
+    let place = Place::new();
+    place.append("a.log", "1\n2\n");
+    let text = multiline(
+        &place,
+        "format1 /(?<message>1\\n)/\nformat2 /2/",
+        "format1 /(?<message>1)/",
+    );
+    let running = Running::configured(&text, Arc::default());
+    running.expect(&["1\n"]);
+    running.close(Phase::Now);
+}
+
+#[test]
+fn without_a_first_line_no_interval_ends_a_text() {
+    let interval = "multiline_flush_interval 0.01";
+    let (place, other) = (Place::new(), Place::new());
+    place.append("a.log", "1\n");
+    let text = multiline(&place, interval, "format1 /(?<message>1.*2)/");
+    let running = Running::configured(&text, Arc::default());
+    until("the line is held", || {
+        Progress::read(&running.progress.lines) == 1
+    });
+    // Begun later, so that its interval ends after the first one's would have ended.
+    other.append("a.log", "1\n");
+    let parse = "format_firstline /1/\nformat1 /(?<message>.*)/";
+    let flushed = Running::configured(&multiline(&other, interval, parse), Arc::default());
+    flushed.expect(&["1"]);
+    place.append("a.log", "2\n");
+    running.expect(&["1\n2"]);
+    running.close(Phase::Now);
+    flushed.close(Phase::Now);
+}
+
+#[test]
+fn an_element_of_a_json_array_that_is_no_object_is_an_unmatched_line() {
+    let place = Place::new();
+    place.append("a.log", "[{\"message\": \"a\"}, 1, {\"message\": \"b\"}]\n");
+    let text = format!(
+        "<source>\n@type tail\npath {}\ntag app\nread_from_head true\nemit_unmatched_lines true\n<parse>\n@type json\n</parse>\n</source>\n",
+        place.at("a.log").display(),
+    );
+    let running = Running::configured(&text, Arc::default());
+    let line = r#"[{"message": "a"}, 1, {"message": "b"}]"#;
+    running.expect(&["a", "b", line]);
     running.close(Phase::Now);
 }

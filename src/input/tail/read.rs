@@ -21,8 +21,8 @@ use super::position::{Account, Covered, Ledger};
 use super::throttle::{Hold, Throttle};
 use crate::event::{Collector, Entries, EventStream, EventTime, Room, Tag};
 use crate::input::{Progress, Skipped, Surroundings};
-use crate::parse::multiline::Joined;
-use crate::parse::{Extra, Parsed, Parser};
+use crate::parse::multiline::{Joined, Joining};
+use crate::parse::{Extra, Parsed, Parser, Partly};
 
 /// The first read of a file, and what it grows to while there is a backlog.
 pub const READ_SIZE: usize = 64 << 10;
@@ -54,6 +54,8 @@ pub struct Reader {
     pub throttle: Throttle,
     /// `emit_unmatched_lines`.
     pub emit_unmatched_lines: bool,
+    /// Whether texts are emitted that do not match: the same, but for a multi-line parser.
+    pub emit_unmatched_texts: bool,
     /// `read_lines_limit`.
     pub read_lines_limit: u64,
     /// Longest text, multi-line or not.
@@ -116,6 +118,7 @@ impl Reader {
             encodings: params.encodings(),
             throttle: params.throttle(),
             emit_unmatched_lines: params.emit_unmatched_lines,
+            emit_unmatched_texts: params.emit_unmatched_lines || params.emit_unmatched_texts,
             read_lines_limit: params
                 .read_lines_limit
                 .filter(|limit| *limit > 0)
@@ -218,7 +221,8 @@ impl Reader {
     fn take(&mut self, generation: &mut Generation, source: Source<'_>, fresh: &[u8]) {
         let now = EventTime::now();
         Progress::add(&self.progress.bytes, fresh.len() as u64);
-        let mut end = generation.position - generation.lines.unfinished();
+        let begun = generation.position - generation.lines.unfinished();
+        let mut end = begun;
         generation.position += fresh.len() as u64;
         generation.size = generation.size.max(generation.position);
         let reserve = (fresh.len() as f32 * self.expansion) as usize + 256;
@@ -251,7 +255,7 @@ impl Reader {
                 batch.emit(account, end - held.bytes, reserve);
             }
         });
-        if joins && !held.is_empty() {
+        if joins && end > begun {
             held.since = Some(Instant::now());
         }
         if batch.lines > 0 {
@@ -275,8 +279,8 @@ impl Reader {
         }
     }
 
-    /// Parses a held multi-line text when its last line is older than `age` and no other waits in the file. False where there is
-    /// no room for it.
+    /// Parses a held multi-line text that waits for a first line, when its last line is older than `age` and no other waits in the
+    /// file. False where there is no room for it.
     pub fn flush_held(
         &mut self,
         generation: &mut Generation,
@@ -284,7 +288,12 @@ impl Reader {
         age: Duration,
     ) -> bool {
         let due = |since: Instant| since.elapsed() >= age;
-        if generation.held.is_empty() || generation.dirty || !generation.held.since.is_none_or(due)
+        let held = &generation.held;
+        let joining = self.parser.joining();
+        if held.is_empty()
+            || generation.dirty
+            || !held.since.is_none_or(due)
+            || !joining.is_some_and(Joining::needs_first_line)
         {
             return true;
         }
@@ -360,7 +369,7 @@ impl Batch<'_> {
     fn single(&mut self, text: &[u8]) {
         let parsed = self.parse(text);
         if !matches!(parsed, Parsed::Events(_)) {
-            self.complain(text, parsed);
+            self.complain(text, parsed, "pattern not matched:");
         }
     }
 
@@ -377,7 +386,12 @@ impl Batch<'_> {
             }
             Joined::Stray => {
                 self.warn(line, "got incomplete line before first line:");
-                self.unmatched(chomp(line));
+                if self.reader.emit_unmatched_lines {
+                    // As in Fluentd, it may match all the same.
+                    self.single(chomp(line));
+                } else {
+                    self.skipped.unmatched += 1;
+                }
             }
         }
     }
@@ -385,28 +399,43 @@ impl Batch<'_> {
     fn flush(&mut self, held: &mut Held) {
         held.bytes = 0;
         if let Some(text) = held.joiner.flush() {
-            self.single(&text);
+            let parsed = self.parse(&text);
+            self.complain(&text, parsed, "got incomplete line at shutdown:");
         }
     }
 
-    fn complain(&mut self, text: &[u8], parsed: Parsed) {
-        match parsed {
-            Parsed::Invalid(reason) => {
-                self.skipped.invalid += 1;
-                self.warn(text, &format!("invalid line found: {reason}:"));
-            }
-            Parsed::Events(_) | Parsed::Unmatched => {
-                self.warn(text, "pattern not matched:");
-                self.unmatched(text);
-            }
+    /// Tells what of a text gave no event (`unmatched` are the words for what has not the parser's form), and emits what is to be
+    /// emitted of it.
+    fn complain(&mut self, text: &[u8], parsed: Parsed, unmatched: &str) {
+        let partly = match parsed {
+            Parsed::Events(_) => return,
+            Parsed::Partly(partly) => partly,
+            Parsed::Unmatched => Partly {
+                unmatched: 1,
+                ..Partly::default()
+            },
+            Parsed::Invalid(reason) => Partly {
+                invalid: Some(reason),
+                ..Partly::default()
+            },
+        };
+        let emits = self.reader.emit_unmatched_texts && partly.unmatched > 0;
+        // A multi-line parser of Fluentd's makes an event of it, and nobody hears of it.
+        if partly.unmatched > 0 && !(emits && self.reader.parser.joining().is_some()) {
+            self.warn(text, unmatched);
+        }
+        if emits {
+            (0..partly.unmatched).for_each(|_| self.unmatched(&text[partly.from..]));
+        } else if partly.events == 0 {
+            self.skipped.unmatched += u64::from(partly.invalid.is_none());
+            self.skipped.invalid += u64::from(partly.invalid.is_some());
+        }
+        if let Some(reason) = partly.invalid {
+            self.warn(text, &format!("invalid line found: {reason}:"));
         }
     }
 
     fn unmatched(&mut self, text: &[u8]) {
-        if !self.reader.emit_unmatched_lines {
-            self.skipped.unmatched += 1;
-            return;
-        }
         let mut record = self.entries.begin(self.now);
         record.bin("unmatched_line", text);
         if let Some((key, path)) = &self.field {

@@ -28,12 +28,12 @@ fn five_renames_without_a_pause_lose_nothing_and_repeat_nothing() {
     let running = Running::start(place.params("a.log"), Arc::default());
     running.expect(&["0"]);
     for round in 1..=5 {
-        place.append("a.log", format!("{round} before\n"));
+        place.append("a.log", &format!("{round} before\n"));
         for old in (1..round).rev() {
             place.rename(&format!("a.log.{old}"), &format!("a.log.{}", old + 1));
         }
         place.rename("a.log", "a.log.1");
-        place.append("a.log", format!("{round} after\n"));
+        place.append("a.log", &format!("{round} after\n"));
     }
     place.append("a.log", "last\n");
     running.expect_count(12);

@@ -14,6 +14,7 @@ use super::clock::{Clock, SWEEP};
 use super::discover::{Matcher, Targets};
 use super::file::Identity;
 use super::files::Files;
+use super::flood::Flood;
 use super::known::Known;
 use super::memory::Memory;
 use super::params::Params;
@@ -56,6 +57,7 @@ pub struct Source {
     store_trouble: Option<String>,
     pub(super) memory: Memory,
     pub(super) clock: Clock,
+    flood: Flood,
     /// The path at which the last sweep ended.
     swept: PathBuf,
     /// The phase `AtEnd` was reached: what is there now is the last.
@@ -136,6 +138,7 @@ impl Source {
             store_trouble: None,
             memory,
             clock: Clock::new(Instant::now(), SystemTime::now()),
+            flood: Flood::new(Instant::now()),
             swept: PathBuf::new(),
             at_end: false,
             finished: false,
@@ -151,6 +154,9 @@ impl Source {
             let wait = match self.step()? {
                 Step::More => Duration::ZERO,
                 Step::Idle => {
+                    if let Some(nap) = self.flood.nap() {
+                        std::thread::sleep(nap);
+                    }
                     let moved = self.ledger.has_moved();
                     self.clock.until_next(Instant::now(), moved, self.blocked)
                 }
@@ -238,6 +244,7 @@ impl Source {
 
     /// Takes up what events said.
     pub(super) fn notice(&mut self, seen: Seen) -> anyhow::Result<()> {
+        self.flood.note(seen.dirty.len(), Instant::now());
         if seen.is_quiet() {
             return Ok(());
         }

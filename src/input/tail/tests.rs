@@ -151,14 +151,20 @@ impl Running {
     fn limited(params: Params, open_files: usize) -> Running {
         let mut input = Tail::new(params, Box::new(Message(None)));
         input.limit_open_files(open_files);
-        Running::of(input, Arc::default())
+        Running::of(Box::new(input), Arc::default())
     }
 
     fn with(params: Params, parser: Message, sink: Arc<Sink>) -> Running {
-        Running::of(Tail::new(params, Box::new(parser)), sink)
+        Running::of(Box::new(Tail::new(params, Box::new(parser))), sink)
     }
 
-    fn of(input: Tail, sink: Arc<Sink>) -> Running {
+    /// A source as the configuration has it.
+    fn configured(text: &str, sink: Arc<Sink>) -> Running {
+        let configured = super::configure(&section(text)).map_err(|errors| errors.to_string());
+        Running::of(configured.expect("a good section").input, sink)
+    }
+
+    fn of(input: Box<dyn Input>, sink: Arc<Sink>) -> Running {
         let (stop, progress) = (Stop::new(), Arc::new(Progress::default()));
         let finished = Arc::new(AtomicUsize::new(0));
         let counter = finished.clone();
@@ -172,7 +178,7 @@ impl Running {
                 counter.fetch_add(1, Ordering::SeqCst);
             }),
         };
-        let thread = std::thread::spawn(move || Box::new(input).run(surroundings));
+        let thread = std::thread::spawn(move || input.run(surroundings));
         Running {
             sink,
             stop,
@@ -234,7 +240,7 @@ impl Place {
         self.dir.path().join(name)
     }
 
-    fn append(&self, name: &str, text: impl AsRef<[u8]>) {
+    fn append(&self, name: &str, text: &(impl AsRef<[u8]> + ?Sized)) {
         let mut file = OpenOptions::new()
             .append(true)
             .create(true)
@@ -347,7 +353,7 @@ fn a_full_collector_leaves_the_lines_in_the_file() {
 fn reading_ahead_of_what_is_safe_is_bounded() {
     let place = Place::new();
     let line = format!("{}\n", "x".repeat(999));
-    place.append("a.log", line.repeat(1000));
+    place.append("a.log", &line.repeat(1000));
     let sink = Sink::holding();
     let (stop, progress) = (Stop::new(), Arc::new(Progress::default()));
     let mut input: Box<dyn Input> =
