@@ -6,7 +6,6 @@ use crate::event::accessor::items;
 use crate::event::msgpack::read_text;
 use crate::event::{msgpack, record};
 
-
 /// Appends the text of an encoded value; nothing for nil.
 pub fn append(value: &[u8], out: &mut Vec<u8>) {
     match read_text(value) {
