@@ -11,6 +11,7 @@
 //! memory; what they owe (receipts) travels with them, so a crash means that their lines are read again.
 
 mod chunk;
+mod pieces;
 
 use std::collections::{HashMap, VecDeque};
 use std::ops::Deref;
@@ -21,6 +22,7 @@ use tokio::sync::Notify;
 use tracing::{info, warn};
 
 pub use chunk::{Chunk, ChunkId, ChunkKey};
+pub use pieces::Pieces;
 
 use crate::event::{Collector, EventStream, Room, Tag};
 
