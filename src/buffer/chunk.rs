@@ -1,12 +1,14 @@
 //! A chunk: the unit that is sent, acknowledged and retried, with its id.
 
 use std::fmt;
+use std::io;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 
+use super::Pieces;
 use super::keys::ChunkKey;
 use crate::event::{EventStream, Receipt, Tag};
 
@@ -102,9 +104,14 @@ impl Chunk {
         &self.key.tag
     }
 
-    /// Contiguous entries, in pieces as they were read. Sent by vectored writes.
-    pub fn segments(&self) -> &[Bytes] {
-        &self.segments
+    /// Its entries as they lie, for vectored writes: a file's in pieces, so that a large chunk does not stand in memory.
+    pub async fn pieces(&self) -> io::Result<Pieces> {
+        Ok(Pieces::of(self.segments.clone()))
+    }
+
+    /// All its entries, each part whole entries: for whoever looks into them. At most `chunk_limit_size` bytes.
+    pub async fn read(&self) -> io::Result<Vec<Bytes>> {
+        Ok(self.segments.clone())
     }
 
     /// Bytes of entries.

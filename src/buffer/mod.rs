@@ -12,6 +12,7 @@
 
 mod chunk;
 mod keys;
+mod pieces;
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
@@ -24,6 +25,7 @@ use tracing::{info, warn};
 
 pub use chunk::{Chunk, ChunkId};
 pub use keys::{ChunkKey, ChunkKeys, KeyField, Timekey, Variable};
+pub use pieces::Pieces;
 
 use crate::event::{Collector, EventStream, Room, Tag};
 

@@ -22,7 +22,7 @@ pub fn configure(section: &Element, context: &OutputContext) -> Result<Configure
 impl Stdout {
     async fn print(&self, chunk: &Chunk) -> std::result::Result<(), WriteError> {
         let mut text = Vec::with_capacity(2 * chunk.len());
-        for entry in chunk.segments().iter().flat_map(|bytes| entries(bytes)) {
+        for entry in chunk.read().await?.iter().flat_map(|bytes| entries(bytes)) {
             let entry = entry.map_err(|error| WriteError::Unrecoverable(error.into()))?;
             self.lines
                 .append(chunk.tag(), entry.time, entry.record, &mut text);

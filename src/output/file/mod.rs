@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context;
+use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use jiff::tz::TimeZone;
@@ -217,7 +218,10 @@ fn zone(slices: &SliceParams) -> std::result::Result<TimeZone, String> {
 
 impl File {
     async fn store(&self, chunk: &Chunk) -> std::result::Result<(), WriteError> {
-        let pieces = self.pieces(chunk).map_err(WriteError::Unrecoverable)?;
+        let segments = chunk.read().await?;
+        let pieces = self
+            .pieces(chunk, &segments)
+            .map_err(WriteError::Unrecoverable)?;
         let (gzip, writing) = (self.gzip, self.writing.clone());
         tokio::task::spawn_blocking(move || {
             let _alone = writing.lock().unwrap_or_else(PoisonError::into_inner);
@@ -230,11 +234,11 @@ impl File {
     }
 
     /// The chunk's lines by file.
-    fn pieces(&self, chunk: &Chunk) -> anyhow::Result<Vec<(String, Vec<u8>)>> {
+    fn pieces(&self, chunk: &Chunk, segments: &[Bytes]) -> anyhow::Result<Vec<(String, Vec<u8>)>> {
         let mut pieces: Vec<(u32, Vec<u8>)> = Vec::new();
         let mut last_sec = None;
         let mut at = 0;
-        for entry in chunk.segments().iter().flat_map(|bytes| entries(bytes)) {
+        for entry in segments.iter().flat_map(|bytes| entries(bytes)) {
             let entry = entry?;
             if last_sec != Some(entry.time.sec) {
                 last_sec = Some(entry.time.sec);

@@ -43,6 +43,9 @@ pub enum Failure {
     /// The connection broke or stood still while sending.
     #[error("cannot send: {0}")]
     Send(io::Error),
+    /// Our own disk does not give the chunk: this says nothing about the server.
+    #[error("cannot read the chunk: {0}")]
+    Chunk(io::Error),
     /// Silence instead of an ack.
     #[error("no response from node. regard it as unavailable.")]
     NoResponse,
@@ -300,8 +303,7 @@ impl Server {
             hurry,
             &self.moved,
         )
-        .await
-        .map_err(Failure::Send)?;
+        .await?;
         self.sent.fetch_add(1, Ordering::Relaxed);
         let reusable = match &frame.awaits {
             Some(id) => {
@@ -400,9 +402,37 @@ async fn send(
     stall: Duration,
     hurry: &Hurry,
     moved: &AtomicU64,
+) -> Result<(), Failure> {
+    let mut entries = frame.entries();
+    let mut pieces = entries.next().await.map_err(Failure::Chunk)?;
+    let mut head = frame.head();
+    loop {
+        let last = entries.left() == 0;
+        let mut slices = Vec::with_capacity(pieces.len() + 2);
+        slices.push(IoSlice::new(head));
+        slices.extend(pieces.iter().map(|piece| IoSlice::new(piece)));
+        slices.push(IoSlice::new(if last { frame.option() } else { &[] }));
+        let sending = send_slices(stream, &mut slices, stall, hurry, moved);
+        // The next piece is read while this one is sent.
+        let (sent, next) = tokio::join!(sending, entries.next());
+        sent.map_err(Failure::Send)?;
+        if last {
+            return Ok(());
+        }
+        pieces = next.map_err(Failure::Chunk)?;
+        head = &[];
+    }
+}
+
+async fn send_slices(
+    stream: &mut TcpStream,
+    slices: &mut [IoSlice<'_>],
+    stall: Duration,
+    hurry: &Hurry,
+    moved: &AtomicU64,
 ) -> io::Result<()> {
-    let mut slices = frame.slices();
-    let mut rest = &mut slices[..];
+    let mut rest = slices;
+    IoSlice::advance_slices(&mut rest, 0);
     while !rest.is_empty() {
         let written = hurry
             .io(stall, HURRIED_STALL.min(stall), stream.write_vectored(rest))

@@ -7,7 +7,7 @@
 //!
 //! The entries are the chunk's segments as they lie; only `time_as_integer` and `compress` make new bytes of them.
 
-use std::io::{IoSlice, Write};
+use std::io::Write;
 
 use anyhow::Context;
 use bytes::Bytes;
@@ -15,9 +15,10 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use serde::Serialize;
 
-use crate::buffer::Chunk;
+use crate::buffer::{Chunk, Pieces};
 use crate::event::msgpack::{self, Malformed, read_map_header, skip_value, write_str, write_uint};
 use crate::event::record;
+use crate::output::WriteError;
 
 /// How chunks are written: parameters of out_forward.
 #[derive(Clone, Copy, Debug, Default)]
@@ -34,25 +35,31 @@ pub struct Encoding {
 #[derive(Debug)]
 pub struct Frame {
     head: Vec<u8>,
-    entries: Vec<Bytes>,
+    entries: Pieces,
     option: Vec<u8>,
     /// The id that the server has to answer, if it has to.
     pub awaits: Option<String>,
 }
 
 impl Frame {
-    /// Encodes a chunk. Fails where it is too large for the protocol (4 GiB) or holds no entries where some must be read.
-    pub async fn of(chunk: &Chunk, encoding: Encoding) -> anyhow::Result<Frame> {
-        let mut entries = chunk.segments().to_vec();
-        if encoding.time_as_integer {
-            entries = vec![with_integer_times(&entries)?];
-        }
-        if encoding.gzip {
-            // Compression of a large chunk takes long: not on a worker that others wait for.
-            entries = vec![tokio::task::spawn_blocking(move || gzip(&entries)).await??];
-        }
-        let len = entries.iter().map(Bytes::len).sum::<usize>();
-        let len = u32::try_from(len).context("the chunk is larger than 4 GiB")?;
+    /// Encodes a chunk. Unrecoverable where it is too large for the protocol (4 GiB) or holds no entries where some must
+    /// be read.
+    pub async fn of(chunk: &Chunk, encoding: Encoding) -> Result<Frame, WriteError> {
+        let entries = match encoding.time_as_integer || encoding.gzip {
+            true => {
+                let entries = chunk.read().await?;
+                // It may take long for a large chunk: not on a worker that others wait for.
+                let encode = tokio::task::spawn_blocking(move || encode(entries, encoding));
+                let encoded = encode.await?.map_err(WriteError::Unrecoverable)?;
+                Pieces::of(encoded)
+            }
+            false => chunk.pieces().await?,
+        };
+        Frame::around(chunk, entries, encoding).map_err(WriteError::Unrecoverable)
+    }
+
+    fn around(chunk: &Chunk, entries: Pieces, encoding: Encoding) -> anyhow::Result<Frame> {
+        let len = u32::try_from(entries.left()).context("the chunk is larger than 4 GiB")?;
         let mut head = vec![0x93];
         write_str(&mut head, chunk.tag().as_str().as_bytes());
         head.push(0xdb);
@@ -66,14 +73,31 @@ impl Frame {
         })
     }
 
-    /// The message in pieces, for a vectored write.
-    pub fn slices(&self) -> Vec<IoSlice<'_>> {
-        let mut slices = Vec::with_capacity(self.entries.len() + 2);
-        slices.push(IoSlice::new(&self.head));
-        slices.extend(self.entries.iter().map(|entry| IoSlice::new(entry)));
-        slices.push(IoSlice::new(&self.option));
-        slices
+    /// What comes before the entries.
+    pub fn head(&self) -> &[u8] {
+        &self.head
     }
+
+    /// The entries, from their start.
+    pub fn entries(&self) -> Pieces {
+        self.entries.clone()
+    }
+
+    /// What comes behind them.
+    pub fn option(&self) -> &[u8] {
+        &self.option
+    }
+}
+
+/// What needs all entries at once.
+fn encode(mut entries: Vec<Bytes>, encoding: Encoding) -> anyhow::Result<Vec<Bytes>> {
+    if encoding.time_as_integer {
+        entries = vec![with_integer_times(&entries)?];
+    }
+    if encoding.gzip {
+        entries = vec![gzip(&entries)?];
+    }
+    Ok(entries)
 }
 
 /// The option map, its keys in Fluentd's order.

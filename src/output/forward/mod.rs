@@ -112,9 +112,7 @@ impl Forward {
     }
 
     async fn send(&self, chunk: &Chunk) -> Result<(), WriteError> {
-        let frame = Frame::of(chunk, self.encoding)
-            .await
-            .map_err(WriteError::Unrecoverable)?;
+        let frame = Frame::of(chunk, self.encoding).await?;
         let mut tried = vec![false; self.servers.len()];
         let mut last = None;
         while let Some((at, alternative)) = self.choose(&tried) {
@@ -126,6 +124,7 @@ impl Forward {
                     self.delivered(at);
                     return Ok(());
                 }
+                Err(failure @ Failure::Chunk(_)) => return Err(WriteError::Retry(failure.into())),
                 Err(failure) => {
                     self.failed(at, chunk, &failure);
                     last = Some(anyhow!("{}: {failure}", server.name));

@@ -222,7 +222,7 @@ impl S3 {
 
     async fn store_chunk(&self, chunk: &Chunk) -> Result<(), WriteError> {
         let key = self.key(chunk).await?;
-        let (tag, segments) = (chunk.tag().clone(), chunk.segments().to_vec());
+        let (tag, segments) = (chunk.tag().clone(), chunk.read().await?);
         let (format, store_as) = (self.params.format, self.params.store_as);
         // Encoding takes milliseconds for each megabyte: not on the threads that keep the sockets moving.
         let encode = move || content::encode(tag.as_str(), &segments, format, store_as);
