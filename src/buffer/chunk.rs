@@ -8,8 +8,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 
-use super::Pieces;
 use super::keys::ChunkKey;
+use super::{Compress, Pieces};
 use crate::event::{EventStream, Receipt, Tag};
 
 /// Sixteen bytes that name a chunk for ever: a resent chunk keeps its id, so a receiver can drop repeats.
@@ -59,6 +59,7 @@ impl fmt::Debug for ChunkId {
 pub struct Chunk {
     id: ChunkId,
     key: ChunkKey,
+    compress: Compress,
     segments: Vec<Bytes>,
     len: usize,
     records: usize,
@@ -73,12 +74,23 @@ impl Chunk {
         Chunk {
             id,
             key,
+            compress: Compress::Text,
             segments: Vec::new(),
             len: 0,
             records: 0,
             created: now,
             receipts: Vec::new(),
         }
+    }
+
+    /// The same chunk, whose batches come packed like this.
+    pub fn kept(self, compress: Compress) -> Chunk {
+        Chunk { compress, ..self }
+    }
+
+    /// How its bytes are kept.
+    pub fn compress(&self) -> Compress {
+        self.compress
     }
 
     /// Moves a batch in: no byte is copied.
@@ -104,17 +116,22 @@ impl Chunk {
         &self.key.tag
     }
 
-    /// Its entries as they lie, for vectored writes: a file's in pieces, so that a large chunk does not stand in memory.
+    /// Its bytes as they are kept, compressed or not, for vectored writes: a file's in pieces, so that a large chunk does not stand in memory.
     pub async fn pieces(&self) -> io::Result<Pieces> {
         Ok(Pieces::of(self.segments.clone()))
     }
 
-    /// All its entries, each part whole entries: for whoever looks into them. At most `chunk_limit_size` bytes.
+    /// All its entries, each part whole entries: for whoever looks into them. At most `chunk_limit_size` bytes, before `compress`.
     pub async fn read(&self) -> io::Result<Vec<Bytes>> {
-        Ok(self.segments.clone())
+        let (compress, parts) = (self.compress, self.segments.clone());
+        if compress == Compress::Text {
+            return Ok(parts);
+        }
+        // It may take long for a large chunk: not on a worker that others wait for.
+        tokio::task::spawn_blocking(move || compress.unpack(parts)).await?
     }
 
-    /// Bytes of entries.
+    /// Bytes as they are kept.
     pub fn len(&self) -> usize {
         self.len
     }

@@ -12,6 +12,7 @@
 
 mod argument;
 mod chunk;
+mod compress;
 mod fill;
 mod keys;
 mod pieces;
@@ -22,11 +23,13 @@ use std::ops::Deref;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime};
 
+use bytes::Bytes;
 use tokio::sync::Notify;
 use tracing::{error, info, warn};
 
 pub use argument::{KeyDefaults, TimeParams, chunk_keys};
 pub use chunk::{Chunk, ChunkId};
+pub use compress::Compress;
 pub use keys::{ChunkKey, ChunkKeys, KeyField, Timekey, Variable};
 pub use pieces::Pieces;
 
@@ -69,6 +72,8 @@ pub struct Limits {
     pub full_records: usize,
     /// Stage, queue and in flight together.
     pub total_bytes: usize,
+    /// How bytes are kept. All bounds count them as they are kept.
+    pub compress: Compress,
     /// What happens then.
     pub overflow: OverflowAction,
 }
@@ -240,27 +245,47 @@ impl Buffer {
         self.work.notify_one();
     }
 
-    /// Makes pieces of a batch that is larger than a chunk may be.
+    /// Events of one key as they are kept; in pieces where they are more than a chunk may be.
     fn cut(&self, key: ChunkKey, part: EventStream) -> Vec<(ChunkKey, EventStream)> {
-        let most = Most {
-            bytes: self.limits.chunk_bytes,
-            records: self.limits.chunk_records,
-        };
-        if part.entries.len() <= most.bytes && part.count <= most.records {
-            return vec![(key, part)];
+        let Limits {
+            chunk_bytes: bytes,
+            chunk_records: records,
+            compress,
+            ..
+        } = self.limits;
+        if part.count <= records {
+            let packed = packed(compress, &part.entries);
+            if packed.len() <= bytes {
+                let part = EventStream {
+                    entries: packed,
+                    ..part
+                };
+                return vec![(key, part)];
+            }
         }
-        let cut = fill::cut(part, most, <[u8]>::len);
+        let most = Most {
+            bytes: compress.safely(bytes),
+            records,
+        };
+        let alone = |entry: &[u8]| match compress {
+            Compress::Text => entry.len(),
+            _ => packed(compress, &Bytes::copy_from_slice(entry)).len(),
+        };
+        let cut = fill::cut(part, most, alone);
         if !cut.oversized.is_empty() {
             self.state().lost.oversized_records += cut.oversized.len() as u64;
         }
-        for Oversized { nth, bytes } in cut.oversized {
+        for Oversized { nth, bytes: size } in cut.oversized {
             error!(
                 plugin_id = self.name, tag = %key.tag, error_class = "BufferChunkOverflowError",
-                "a {bytes} bytes record (nth: {nth}) is larger than buffer chunk limit size ({}), skipped: its neighbours go on",
-                most.bytes
+                "a {size} bytes record (nth: {nth}) is larger than buffer chunk limit size ({}), skipped: its neighbours go on",
+                bytes
             );
         }
-        let keyed = |piece| (key.clone(), piece);
+        let keyed = |piece: EventStream| {
+            let entries = packed(compress, &piece.entries);
+            (key.clone(), EventStream { entries, ..piece })
+        };
         cut.pieces.into_iter().map(keyed).collect()
     }
 
@@ -286,14 +311,14 @@ impl Buffer {
             Entry::Occupied(mut open) => {
                 if self.overfills(open.get(), bytes, records) {
                     level.chunks += 1;
-                    let fresh = Chunk::new(open.key().clone(), now, clock);
+                    let fresh = self.chunk(open.key(), now, clock);
                     queue.push_back(std::mem::replace(open.get_mut(), fresh));
                 }
                 open.into_mut()
             }
             Entry::Vacant(empty) => {
                 level.chunks += 1;
-                let fresh = Chunk::new(empty.key().clone(), now, clock);
+                let fresh = self.chunk(empty.key(), now, clock);
                 empty.insert(fresh)
             }
         };
@@ -302,6 +327,10 @@ impl Buffer {
             let key = chunk.key().clone();
             queue.extend(stage.remove(&key));
         }
+    }
+
+    fn chunk(&self, key: &ChunkKey, now: Instant, clock: SystemTime) -> Chunk {
+        Chunk::new(key.clone(), now, clock).kept(self.limits.compress)
     }
 
     fn overfills(&self, chunk: &Chunk, bytes: usize, records: usize) -> bool {
@@ -329,6 +358,16 @@ impl Buffer {
     fn state(&self) -> MutexGuard<'_, State> {
         // No code under the lock panics half-way through a change, so a poisoned state is still whole.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn packed(compress: Compress, entries: &Bytes) -> Bytes {
+    match compress {
+        Compress::Text => entries.clone(),
+        _ => compress
+            .pack(&[entries])
+            .expect("compressing from memory to memory cannot fail")
+            .into(),
     }
 }
 

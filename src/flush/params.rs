@@ -9,7 +9,7 @@ use super::backup::Backup;
 use super::due::{Due, FlushMode};
 use super::retry::{RetrySettings, RetryType};
 use super::{FlushSettings, checks};
-use crate::buffer::{ChunkKeys, Limits, OverflowAction};
+use crate::buffer::{ChunkKeys, Compress, Limits, OverflowAction};
 use crate::config::types::{Size, Time};
 use crate::config::{self, ConfigErrors, Element, Result};
 
@@ -43,6 +43,8 @@ pub struct Params {
     pub queued_chunks_limit_size: Option<usize>,
     /// How long after the end of its time slice a chunk is flushed: for events that come late.
     pub timekey_wait: Time,
+    /// How chunks are kept: `text`, `gzip` or `zstd`. out_forward with the same `compress` sends them as they are.
+    pub compress: Compress,
     /// What a full buffer means: `block` and `throw_exception` pause a tail source, `drop_oldest_chunk` drops, counts and reports.
     pub overflow_action: OverflowName,
     /// How the waits between attempts grow.
@@ -119,6 +121,7 @@ impl Default for Params {
             flush_thread_burst_interval: 0.0,
             queued_chunks_limit_size: None,
             timekey_wait: Time(Duration::from_secs(600)),
+            compress: Compress::Text,
             overflow_action: OverflowName::ThrowException,
             retry_type: RetryName::ExponentialBackoff,
             retry_wait: Time(Duration::from_secs(1)),
@@ -162,12 +165,8 @@ const WITHOUT_EFFECT: &[(&str, &str)] = &[
         "a chunk waits for its acknowledgement as long as the output's own timeout says (ack_response_timeout), as in Fluentd",
     ),
     (
-        "compress",
-        "chunks are kept as they are in memory; out_forward compresses while sending with its own compress",
-    ),
-    (
         "decompression_size_limit",
-        "chunks are never compressed in memory",
+        "a chunk that this agent has compressed is read whole",
     ),
     ("calc_num_records", "records are always counted"),
     ("chunk_format", "chunks always hold MessagePack entries"),
@@ -345,6 +344,7 @@ fn limits(params: &Params) -> Limits {
         full_bytes: part(chunk_bytes).clamp(1, FULL_CHUNK),
         full_records: part(chunk_records).max(1),
         total_bytes: bytes(total),
+        compress: params.compress,
         overflow: match params.overflow_action {
             OverflowName::ThrowException => OverflowAction::ThrowException,
             OverflowName::Block => OverflowAction::Block,
