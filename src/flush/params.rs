@@ -188,7 +188,7 @@ pub struct Settings {
 pub struct Owner<'a> {
     /// The `<match>` or `<store>` section.
     pub section: &'a Element,
-    /// Whether Fluentd does not buffer it: without a `<buffer>` its chunks are flushed at once.
+    /// Whether Fluentd does not buffer it, as it stands there: its chunks are flushed at once.
     pub unbuffered: bool,
     /// The chunk keys of its buffer.
     pub keys: &'a ChunkKeys,
@@ -299,10 +299,6 @@ pub(super) fn check_memory(params: &Params, section: &Element) -> Result<()> {
 fn mode(params: &Params, owner: Owner<'_>, section: &Element) -> Result<FlushMode> {
     let interval = FlushMode::Interval(params.flush_interval.0);
     let given = section.has("flush_interval");
-    let buffered = owner
-        .section
-        .children()
-        .any(|child| child.name() == "buffer");
     match params.flush_mode {
         ModeName::Interval => Ok(interval),
         ModeName::Default if owner.keys.time.is_some() => {
@@ -315,7 +311,7 @@ fn mode(params: &Params, owner: Owner<'_>, section: &Element) -> Result<FlushMod
             }
             Ok(FlushMode::Lazy)
         }
-        ModeName::Default if owner.unbuffered && !buffered => Ok(FlushMode::Immediate),
+        ModeName::Default if owner.unbuffered => Ok(FlushMode::Immediate),
         ModeName::Default => Ok(interval),
         ModeName::Lazy | ModeName::Immediate if given => Err(section
             .error_at(
@@ -376,3 +372,7 @@ pub fn default_root_dir() -> PathBuf {
     std::env::var_os("FLUENT_BACKUP_DIR")
         .map_or_else(|| PathBuf::from("/tmp/fluent"), PathBuf::from)
 }
+
+#[cfg(test)]
+#[path = "params_tests.rs"]
+mod tests;
