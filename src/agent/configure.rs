@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::buffer::Buffer;
+use crate::buffer::{Buffer, ChunkKeys};
 use crate::config::legacy::flat_buffer;
 use crate::config::{self, ConfigError, ConfigErrors, Element, Result};
 use crate::event::Collector;
@@ -282,7 +282,7 @@ impl<'a> Wiring<'a> {
         let settings = self.attempt(params::configure(owner));
         let (configured, id, settings) = (configured?, id?, settings?);
         self.smallest_total = self.smallest_total.min(settings.limits.total_bytes);
-        let buffer = Buffer::new(id.clone(), settings.limits);
+        let buffer = Buffer::new(id.clone(), ChunkKeys::tag(), settings.limits);
         let flusher = Flusher::new(
             id,
             buffer.clone(),

@@ -2,7 +2,7 @@ use std::sync::Mutex;
 
 use super::*;
 use crate::agent::configure::PlannedInput;
-use crate::buffer::{Buffer, Chunk, Limits, OverflowAction};
+use crate::buffer::{Buffer, Chunk, ChunkKeys, Limits, OverflowAction};
 use crate::event::{Creditor, Entries, EventStream, EventTime, Receipt, Tag};
 use crate::flush::{Backup, FlushMode, FlushSettings, RetrySettings, RetryType};
 use crate::input::Input;
@@ -136,7 +136,7 @@ fn plan(script: Script, takes: bool, mode: FlushMode) -> (Plan, Arc<Book>) {
         slow_threshold: Duration::from_secs(20),
         retry,
     };
-    let buffer = Buffer::new("out", limits);
+    let buffer = Buffer::new("out", ChunkKeys::tag(), limits);
     let flusher = Flusher::new(
         "out".into(),
         buffer.clone(),

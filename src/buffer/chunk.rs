@@ -1,4 +1,4 @@
-//! A chunk: the unit that is sent, acknowledged and retried, with its id and key.
+//! A chunk: the unit that is sent, acknowledged and retried, with its id.
 
 use std::fmt;
 use std::io;
@@ -9,6 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 
 use super::Pieces;
+use super::keys::ChunkKey;
 use crate::event::{EventStream, Receipt, Tag};
 
 /// Sixteen bytes that name a chunk for ever: a resent chunk keeps its id, so a receiver can drop repeats.
@@ -50,13 +51,6 @@ impl fmt::Debug for ChunkId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }
-}
-
-/// What the events of one chunk have in common.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct ChunkKey {
-    /// The tag. Always part of the key, so that any chunk can go to any output.
-    pub tag: Tag,
 }
 
 /// Batches of entries that travel together. Holds their receipts: dropping a chunk forgets them, only

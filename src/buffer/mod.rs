@@ -1,7 +1,7 @@
 //! Stage, queue and in flight: where batches become chunks and wait to be written.
 //!
 //! ```text
-//! emit ─► stage (one open chunk a tag) ─► queue (closed chunks, oldest first) ─► InFlight ─► purge
+//! emit ─► stage (one open chunk a key) ─► queue (closed chunks, oldest first) ─► InFlight ─► purge
 //!                                             ▲                                     │
 //!                                             └────────────── takeback (drop) ◄─────┘
 //! ```
@@ -11,8 +11,10 @@
 //! memory; what they owe (receipts) travels with them, so a crash means that their lines are read again.
 
 mod chunk;
+mod keys;
 mod pieces;
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
 use std::ops::Deref;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -21,7 +23,8 @@ use std::time::{Instant, SystemTime};
 use tokio::sync::Notify;
 use tracing::{info, warn};
 
-pub use chunk::{Chunk, ChunkId, ChunkKey};
+pub use chunk::{Chunk, ChunkId};
+pub use keys::{ChunkKey, ChunkKeys, KeyField, Timekey, Variable};
 pub use pieces::Pieces;
 
 use crate::event::{Collector, EventStream, Room, Tag};
@@ -77,6 +80,7 @@ struct State {
 /// The buffer of one output.
 pub struct Buffer {
     name: String,
+    keys: ChunkKeys,
     limits: Limits,
     state: Mutex<State>,
     work: Notify,
@@ -85,9 +89,10 @@ pub struct Buffer {
 
 impl Buffer {
     /// An empty buffer. `name` is the output's, for messages.
-    pub fn new(name: impl Into<String>, limits: Limits) -> Arc<Buffer> {
+    pub fn new(name: impl Into<String>, keys: ChunkKeys, limits: Limits) -> Arc<Buffer> {
         Arc::new(Buffer {
             name: name.into(),
+            keys,
             limits,
             state: Mutex::default(),
             work: Notify::new(),
@@ -162,21 +167,36 @@ impl Buffer {
     }
 
     fn append(&self, stream: EventStream, now: Instant, clock: SystemTime) {
-        let key = ChunkKey {
-            tag: stream.tag.clone(),
-        };
-        let (bytes, records) = (stream.entries.len(), stream.count);
+        // A batch is looked into before the lock is taken.
+        let parts = self.keys.split(stream);
         let mut state = self.state();
+        for (key, part) in parts {
+            self.append_part(&mut state, key, part, now, clock);
+        }
+        drop(state);
+        self.work.notify_one();
+    }
+
+    /// Events of one key go to the staged chunk of this key.
+    fn append_part(
+        &self,
+        state: &mut State,
+        key: ChunkKey,
+        part: EventStream,
+        now: Instant,
+        clock: SystemTime,
+    ) {
+        let (bytes, records) = (part.entries.len(), part.count);
         let State {
             stage,
             queue,
             level,
             ..
-        } = &mut *state;
+        } = state;
         level.bytes += bytes;
         level.records += records;
         let chunk = match stage.entry(key) {
-            std::collections::hash_map::Entry::Occupied(mut open) => {
+            Entry::Occupied(mut open) => {
                 if self.overfills(open.get(), bytes, records) {
                     level.chunks += 1;
                     let fresh = Chunk::new(open.key().clone(), now, clock);
@@ -184,19 +204,17 @@ impl Buffer {
                 }
                 open.into_mut()
             }
-            std::collections::hash_map::Entry::Vacant(empty) => {
+            Entry::Vacant(empty) => {
                 level.chunks += 1;
                 let fresh = Chunk::new(empty.key().clone(), now, clock);
                 empty.insert(fresh)
             }
         };
-        chunk.append(stream);
+        chunk.append(part);
         if chunk.len() >= self.limits.full_bytes || chunk.records() >= self.limits.full_records {
             let key = chunk.key().clone();
             queue.extend(stage.remove(&key));
         }
-        drop(state);
-        self.work.notify_one();
     }
 
     fn overfills(&self, chunk: &Chunk, bytes: usize, records: usize) -> bool {

@@ -48,7 +48,7 @@ fn plain(tag: &str, bytes: usize) -> EventStream {
 
 #[test]
 fn batches_of_one_tag_share_a_chunk_until_it_is_full() {
-    let buffer = Buffer::new("b", ROOMY);
+    let buffer = Buffer::new("b", ChunkKeys::tag(), ROOMY);
     buffer.emit(plain("a", 400));
     buffer.emit(plain("a", 400));
     buffer.emit(plain("b", 1));
@@ -71,14 +71,14 @@ fn batches_of_one_tag_share_a_chunk_until_it_is_full() {
 
 #[test]
 fn a_chunk_at_the_threshold_is_queued_at_once() {
-    let buffer = Buffer::new("b", ROOMY);
+    let buffer = Buffer::new("b", ChunkKeys::tag(), ROOMY);
     buffer.emit(plain("a", 950));
     assert_eq!(buffer.dequeue().expect("full").len(), 950);
 }
 
 #[test]
 fn a_batch_above_the_chunk_limit_is_a_chunk_of_its_own() {
-    let buffer = Buffer::new("b", ROOMY);
+    let buffer = Buffer::new("b", ChunkKeys::tag(), ROOMY);
     buffer.emit(plain("a", 10));
     buffer.emit(plain("a", 5000));
     assert_eq!(buffer.dequeue().map(|chunk| chunk.len()), Some(10));
@@ -87,7 +87,7 @@ fn a_batch_above_the_chunk_limit_is_a_chunk_of_its_own() {
 
 #[test]
 fn a_dropped_guard_takes_the_chunk_back_to_the_head() {
-    let buffer = Buffer::new("b", ROOMY);
+    let buffer = Buffer::new("b", ChunkKeys::tag(), ROOMY);
     buffer.emit(plain("a", 950));
     buffer.emit(plain("a", 960));
     let first = buffer.dequeue().expect("queued").id();
@@ -106,7 +106,7 @@ fn a_dropped_guard_takes_the_chunk_back_to_the_head() {
 #[test]
 fn only_a_purge_pays_the_debt() {
     let book = Arc::new(Book::default());
-    let buffer = Buffer::new("b", ROOMY);
+    let buffer = Buffer::new("b", ChunkKeys::tag(), ROOMY);
     buffer.emit(batch("a", 950, Receipt::new(book.clone(), 1)));
     drop(buffer.dequeue().expect("queued"));
     assert_eq!(book.told(), []);
@@ -121,6 +121,7 @@ fn only_a_purge_pays_the_debt() {
 fn full_means_wait_and_the_stage_goes_out() {
     let buffer = Buffer::new(
         "b",
+        ChunkKeys::tag(),
         Limits {
             total_bytes: 500,
             ..ROOMY
@@ -140,6 +141,7 @@ fn drop_oldest_chunk_drops_counts_and_releases() {
     let book = Arc::new(Book::default());
     let buffer = Buffer::new(
         "b",
+        ChunkKeys::tag(),
         Limits {
             total_bytes: 1500,
             overflow: OverflowAction::DropOldestChunk,
@@ -156,7 +158,7 @@ fn drop_oldest_chunk_drops_counts_and_releases() {
 
 #[test]
 fn due_chunks_are_queued_oldest_first() {
-    let buffer = Buffer::new("b", ROOMY);
+    let buffer = Buffer::new("b", ChunkKeys::tag(), ROOMY);
     let start = Instant::now();
     for (age, tag) in ["c", "a", "b"].into_iter().enumerate() {
         buffer.append(
@@ -179,7 +181,7 @@ fn due_chunks_are_queued_oldest_first() {
 
 #[tokio::test]
 async fn emptied_waits_for_what_is_in_flight() {
-    let buffer = Buffer::new("b", ROOMY);
+    let buffer = Buffer::new("b", ChunkKeys::tag(), ROOMY);
     buffer.emit(plain("a", 950));
     let chunk = buffer.dequeue().expect("queued");
     let waiting = tokio::spawn({
@@ -216,7 +218,7 @@ proptest! {
     #[test]
     fn no_batch_is_ever_lost_between_stage_queue_and_flight(actions in proptest::collection::vec(action(), 0..60)) {
         let book = Arc::new(Book::default());
-        let buffer = Buffer::new("b", ROOMY);
+        let buffer = Buffer::new("b", ChunkKeys::tag(), ROOMY);
         let mut flying = Vec::new();
         let mut emitted = 0;
         for action in actions {

@@ -133,7 +133,7 @@ mod tests {
     use super::*;
     use crate::agent::Plan;
     use crate::agent::configure::PlannedInput;
-    use crate::buffer::{Limits, OverflowAction};
+    use crate::buffer::{Buffer, ChunkKeys, Limits, OverflowAction};
     use crate::input::{Input, Progress, Surroundings};
     use crate::stop::Phase;
 
@@ -184,7 +184,7 @@ mod tests {
             inputs: vec![PlannedInput {
                 id: "tail.0".into(),
                 input: Box::new(Hindered),
-                collector: crate::buffer::Buffer::new("out", limits),
+                collector: Buffer::new("out", ChunkKeys::tag(), limits),
             }],
             flushers: vec![],
             routers: vec![],

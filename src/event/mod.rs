@@ -3,6 +3,7 @@
 //! Every room passes [`EventStream`]s to the next by [`Collector::emit`]. Nothing here knows where events come from
 //! (`input`) or where they go (`route`, `buffer`).
 
+pub mod accessor;
 pub mod msgpack;
 pub mod receipt;
 pub mod record;

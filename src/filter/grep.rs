@@ -11,11 +11,11 @@ use bytes::Bytes;
 use serde::Deserialize;
 use tracing::{debug, warn};
 
-use super::accessor::{Accessor, Found};
 use super::{Filter, Filtered, text};
 use crate::config::types::Regexp;
 use crate::config::{ConfigErrors, Element, Result};
 use crate::event::Tag;
+use crate::event::accessor::{Accessor, Found};
 use crate::event::msgpack::entries;
 use crate::parse::regexp::{Flags, Pattern};
 

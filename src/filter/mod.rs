@@ -5,7 +5,6 @@ use bytes::Bytes;
 use crate::config::{Element, Result};
 use crate::event::Tag;
 
-mod accessor;
 mod grep;
 mod record_transformer;
 mod template;

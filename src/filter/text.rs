@@ -2,10 +2,9 @@
 
 use std::io::Write;
 
+use crate::event::accessor::items;
 use crate::event::msgpack::read_text;
 use crate::event::{msgpack, record};
-
-use super::accessor::items;
 
 /// Appends the text of an encoded value; nothing for nil.
 pub fn append(value: &[u8], out: &mut Vec<u8>) {

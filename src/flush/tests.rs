@@ -4,7 +4,7 @@ use anyhow::anyhow;
 use bytes::Bytes;
 
 use super::*;
-use crate::buffer::{Chunk, Limits, OverflowAction};
+use crate::buffer::{Chunk, ChunkKeys, Limits, OverflowAction};
 use crate::event::{Collector, Creditor, EventStream, Receipt, Tag};
 use crate::output::Boxed;
 
@@ -122,7 +122,7 @@ impl Rig {
             total_bytes: 100_000,
             overflow: OverflowAction::Wait,
         };
-        let buffer = Buffer::new("out", limits);
+        let buffer = Buffer::new("out", ChunkKeys::tag(), limits);
         let flusher = Flusher::new("out".into(), buffer, output, secondary, settings, backup);
         let stop = Stop::new();
         let worker = tokio::spawn(flusher.clone().work(stop.clone()));

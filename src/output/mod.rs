@@ -273,7 +273,7 @@ mod testing {
     /// A chunk of one segment per event: second and message.
     pub fn chunk(tag: &str, events: &[(u32, &str)]) -> Chunk {
         let tag = Tag::new(tag);
-        let key = ChunkKey { tag: tag.clone() };
+        let key = ChunkKey::of_tag(tag.clone());
         let mut chunk = Chunk::new(key, Instant::now(), SystemTime::now());
         for (sec, message) in events {
             let mut batch = Entries::default();

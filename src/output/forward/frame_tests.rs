@@ -9,7 +9,7 @@ use proptest::prelude::*;
 fn chunk(tag: &str, lines: usize) -> Chunk {
     let tag = Tag::new(tag);
     let mut chunk = Chunk::new(
-        ChunkKey { tag: tag.clone() },
+        ChunkKey::of_tag(tag.clone()),
         Instant::now(),
         SystemTime::now(),
     );

@@ -14,7 +14,7 @@ use crate::event::{Entries, EventStream, EventTime, Receipt, Tag};
 
 fn chunk() -> Chunk {
     let tag = Tag::new("app.access");
-    let key = ChunkKey { tag: tag.clone() };
+    let key = ChunkKey::of_tag(tag.clone());
     let mut chunk = Chunk::new(key, Instant::now(), SystemTime::now());
     for line in 0..3000 {
         let mut batch = Entries::default();

@@ -21,13 +21,7 @@ fn keys_have_no_empty_folders() {
 #[test]
 fn a_chunk_has_the_same_time_at_every_try() {
     let clock = UNIX_EPOCH + Duration::from_secs(1_772_356_542);
-    let chunk = Chunk::new(
-        ChunkKey {
-            tag: Tag::new("app"),
-        },
-        Instant::now(),
-        clock,
-    );
+    let chunk = Chunk::new(ChunkKey::of_tag(Tag::new("app")), Instant::now(), clock);
     assert_eq!(born(chunk.id()).to_string(), "2026-03-01T09:15:42Z");
     let path = expand_time("logs/%Y/%m/%d/%H/%q", born(chunk.id()));
     assert_eq!(path, "logs/2026/03/01/09/%q");
