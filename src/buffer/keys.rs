@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use jiff::Timestamp;
@@ -296,9 +297,9 @@ impl Timekey {
         Timekey { length, zone }
     }
 
-    /// The length of a slice, in seconds.
-    pub fn length(&self) -> i64 {
-        self.length
+    /// The length of a slice.
+    pub fn length(&self) -> Duration {
+        Duration::from_secs(self.length.unsigned_abs())
     }
 
     /// The zone that slices are cut and named in.

@@ -179,7 +179,7 @@ fn a_batch_is_safe_only_when_all_its_parts_are() {
     let mut parts = keys(None, &["host"]).split(stream);
     let (_, second) = parts.pop().expect("two");
     second.receipt.release();
-    assert_eq!(*book.0.lock().expect("whole"), []);
+    assert!(book.0.lock().expect("whole").is_empty());
     let (_, first) = parts.pop().expect("two");
     first.receipt.release();
     assert_eq!(*book.0.lock().expect("whole"), [true]);
@@ -205,7 +205,10 @@ proptest! {
                 .enumerate()
                 .filter(|(_, (sec, name))| {
                     let mut text = Vec::new();
-                    name.map_or_else(|| text.push(0xc0), |name| msgpack::write_str(&mut text, name.as_bytes()));
+                    match name {
+                        Some(name) => msgpack::write_str(&mut text, name.as_bytes()),
+                        None => text.push(0xc0),
+                    }
                     key.timekey == Some(i64::from(sec - sec % slice)) && host(key) == text
                 })
                 .map(|(n, _)| n.to_string())

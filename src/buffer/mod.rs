@@ -7,11 +7,16 @@
 //! ```
 //!
 //! The buffer is the one place where the synchronous half (sources) and the asynchronous half (flush) meet, behind one lock
-//! that is held for an append or a move. It decides nothing about time: `flush` says which staged chunks are due. Chunks live in
-//! memory; what they owe (receipts) travels with them, so a crash means that their lines are read again.
+//! that is held for an append or a move. It decides nothing about time: `flush` says which staged chunks are due. In memory, what
+//! chunks owe (receipts) travels with them, so a crash means that their lines are read again; on disk ([`file`]) it is paid when they
+//! are durable, and the next start finds them.
 
+mod argument;
 mod chunk;
+pub mod file;
+mod fill;
 mod keys;
+mod open;
 mod pieces;
 
 use std::collections::hash_map::Entry;
@@ -21,27 +26,44 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime};
 
 use tokio::sync::Notify;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
+pub use argument::{KeyDefaults, TimeParams, chunk_keys};
 pub use chunk::{Chunk, ChunkId};
 pub use keys::{ChunkKey, ChunkKeys, KeyField, Timekey, Variable};
 pub use pieces::Pieces;
 
+use fill::{Most, Oversized};
+
+use crate::event::msgpack::read_text;
 use crate::event::{Collector, EventStream, Room, Tag};
 
 /// What happens to a new batch when `total_limit_size` is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OverflowAction {
-    /// The source waits: `block`, and `throw_exception` too, since a tail source that is refused does just that.
-    Wait,
+    /// The source is refused: one that has its lines in a file waits, as with `block`; one that can answer its peer says no.
+    ThrowException,
+    /// The source waits.
+    Block,
     /// The oldest queued chunk is dropped, counted and reported.
     DropOldestChunk,
+}
+
+impl OverflowAction {
+    /// As the configuration has it.
+    pub fn word(self) -> &'static str {
+        match self {
+            OverflowAction::ThrowException => "throw_exception",
+            OverflowAction::Block => "block",
+            OverflowAction::DropOldestChunk => "drop_oldest_chunk",
+        }
+    }
 }
 
 /// The bounds of one buffer.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// A chunk never grows beyond this, unless one batch alone is larger.
+    /// A chunk never grows beyond this.
     pub chunk_bytes: usize,
     /// The same in events.
     pub chunk_records: usize,
@@ -68,12 +90,31 @@ pub struct Backlog {
     pub records: usize,
 }
 
+/// What the bounds of the buffer have cost since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lost {
+    /// How often a source was stopped because the buffer was full.
+    pub pauses: u64,
+    /// Chunks that `drop_oldest_chunk` took.
+    pub dropped_chunks: u64,
+    /// Their events.
+    pub dropped_records: u64,
+    /// Events that were skipped because each alone is larger than `chunk_limit_size`.
+    pub oversized_records: u64,
+    /// Chunks on disk of which nothing could be read, set aside.
+    pub broken_chunks: u64,
+    /// Chunks on disk of which a part could be read, the original set aside.
+    pub salvaged_chunks: u64,
+    /// Bytes in them that could not be read.
+    pub unreadable_bytes: u64,
+}
+
 #[derive(Default)]
 struct State {
     stage: HashMap<ChunkKey, Chunk>,
     queue: VecDeque<Chunk>,
     level: Backlog,
-    dropped_records: u64,
+    lost: Lost,
     full: bool,
 }
 
@@ -82,6 +123,9 @@ pub struct Buffer {
     name: String,
     keys: ChunkKeys,
     limits: Limits,
+    /// Where chunks are on disk; `None`: in memory.
+    storage: Option<file::Storage>,
+    resuming: open::Resuming,
     state: Mutex<State>,
     work: Notify,
     progress: Notify,
@@ -90,10 +134,31 @@ pub struct Buffer {
 impl Buffer {
     /// An empty buffer. `name` is the output's, for messages.
     pub fn new(name: impl Into<String>, keys: ChunkKeys, limits: Limits) -> Arc<Buffer> {
+        Buffer::with_storage(name, keys, limits, None)
+    }
+
+    /// A buffer on disk. Nothing is touched, and nothing may be emitted, before [`Buffer::open`].
+    pub fn on_disk(
+        name: impl Into<String>,
+        keys: ChunkKeys,
+        limits: Limits,
+        settings: file::Settings,
+    ) -> Arc<Buffer> {
+        Buffer::with_storage(name, keys, limits, Some(file::Storage::new(settings)))
+    }
+
+    fn with_storage(
+        name: impl Into<String>,
+        keys: ChunkKeys,
+        limits: Limits,
+        storage: Option<file::Storage>,
+    ) -> Arc<Buffer> {
         Arc::new(Buffer {
             name: name.into(),
             keys,
             limits,
+            storage,
+            resuming: open::Resuming::default(),
             state: Mutex::default(),
             work: Notify::new(),
             progress: Notify::new(),
@@ -105,9 +170,19 @@ impl Buffer {
         self.state().level
     }
 
-    /// Events that `drop_oldest_chunk` took.
-    pub fn dropped_records(&self) -> u64 {
-        self.state().dropped_records
+    /// What its bounds have cost.
+    pub fn lost(&self) -> Lost {
+        self.state().lost
+    }
+
+    /// What happens when it is full.
+    pub fn overflow_action(&self) -> OverflowAction {
+        self.limits.overflow
+    }
+
+    /// Chunks in the queue, not counting those that are being written.
+    pub fn queued(&self) -> usize {
+        self.state().queue.len()
     }
 
     /// Completes when there may be something to write or a new due time: an idle flush worker sleeps here.
@@ -133,29 +208,48 @@ impl Buffer {
         }
     }
 
-    /// Moves staged chunks for which `due` answers true to the queue; gives the creation time of the oldest that stays.
-    pub fn enqueue_due(&self, due: impl Fn(&Chunk) -> bool) -> Option<Instant> {
+    /// Moves staged chunks for which `due` answers true to the queue, the oldest first and at most `room` of them.
+    pub fn enqueue_due(&self, room: usize, mut due: impl FnMut(&Chunk) -> bool) {
         let mut state = self.state();
-        let mut ready: Vec<Chunk> = state
+        let mut ready: Vec<(Instant, ChunkKey)> = state
             .stage
-            .extract_if(|_, chunk| due(chunk))
-            .map(|(_, chunk)| chunk)
+            .values()
+            .filter(|chunk| due(chunk))
+            .map(|chunk| (chunk.created(), chunk.key().clone()))
             .collect();
-        ready.sort_by_key(Chunk::created);
-        state.queue.extend(ready);
-        state.stage.values().map(Chunk::created).min()
+        ready.sort_by_key(|(created, _)| *created);
+        ready.truncate(room);
+        let State { stage, queue, .. } = &mut *state;
+        let ready = ready.iter().filter_map(|(_, key)| stage.remove(key));
+        ready.for_each(|chunk| enqueue(queue, chunk));
     }
 
     /// Moves the whole stage to the queue and wakes the flush workers.
     pub fn enqueue_all(&self) {
-        self.enqueue_due(|_| true);
+        self.enqueue_due(usize::MAX, |_| true);
         self.work.notify_one();
     }
 
     /// Takes the oldest queued chunk for writing.
     pub fn dequeue(self: &Arc<Self>) -> Option<InFlight> {
+        self.dequeue_by(|_| Some(0))
+    }
+
+    /// Takes the queued chunk of the smallest rank for writing, the oldest of those; chunks without a rank stay. Nothing goes before 0.
+    pub fn dequeue_by(self: &Arc<Self>, rank: impl Fn(&Chunk) -> Option<u64>) -> Option<InFlight> {
         let mut state = self.state();
-        let chunk = state.queue.pop_front()?;
+        let mut best: Option<(u64, usize)> = None;
+        for (at, chunk) in state.queue.iter().enumerate() {
+            if let Some(rank) = rank(chunk)
+                && best.is_none_or(|(least, _)| rank < least)
+            {
+                best = Some((rank, at));
+                if rank == 0 {
+                    break;
+                }
+            }
+        }
+        let chunk = state.queue.remove(best?.1)?;
         state.level.in_flight += 1;
         if !state.queue.is_empty() {
             self.work.notify_one();
@@ -169,12 +263,40 @@ impl Buffer {
     fn append(&self, stream: EventStream, now: Instant, clock: SystemTime) {
         // A batch is looked into before the lock is taken.
         let parts = self.keys.split(stream);
+        let parts: Vec<_> = parts
+            .into_iter()
+            .flat_map(|(key, part)| self.cut(key, part))
+            .collect();
         let mut state = self.state();
         for (key, part) in parts {
             self.append_part(&mut state, key, part, now, clock);
         }
         drop(state);
         self.work.notify_one();
+    }
+
+    /// Makes pieces of a batch that is larger than a chunk may be.
+    fn cut(&self, key: ChunkKey, part: EventStream) -> Vec<(ChunkKey, EventStream)> {
+        let most = Most {
+            bytes: self.limits.chunk_bytes,
+            records: self.limits.chunk_records,
+        };
+        if part.entries.len() <= most.bytes && part.count <= most.records {
+            return vec![(key, part)];
+        }
+        let cut = fill::cut(part, most, <[u8]>::len);
+        if !cut.oversized.is_empty() {
+            self.state().lost.oversized_records += cut.oversized.len() as u64;
+        }
+        for Oversized { nth, bytes } in cut.oversized {
+            error!(
+                plugin_id = self.name, tag = %key.tag, error_class = "BufferChunkOverflowError",
+                "a {bytes} bytes record (nth: {nth}) is larger than buffer chunk limit size ({}), skipped: its neighbours go on",
+                most.bytes
+            );
+        }
+        let keyed = |piece| (key.clone(), piece);
+        cut.pieces.into_iter().map(keyed).collect()
     }
 
     /// Events of one key go to the staged chunk of this key.
@@ -199,22 +321,39 @@ impl Buffer {
             Entry::Occupied(mut open) => {
                 if self.overfills(open.get(), bytes, records) {
                     level.chunks += 1;
-                    let fresh = Chunk::new(open.key().clone(), now, clock);
-                    queue.push_back(std::mem::replace(open.get_mut(), fresh));
+                    let fresh = self.fresh(open.key().clone(), now, clock);
+                    enqueue(queue, std::mem::replace(open.get_mut(), fresh));
                 }
                 open.into_mut()
             }
             Entry::Vacant(empty) => {
                 level.chunks += 1;
-                let fresh = Chunk::new(empty.key().clone(), now, clock);
+                let fresh = self.fresh(empty.key().clone(), now, clock);
                 empty.insert(fresh)
             }
         };
         chunk.append(part);
-        if chunk.len() >= self.limits.full_bytes || chunk.records() >= self.limits.full_records {
+        if self.is_complete(chunk) {
             let key = chunk.key().clone();
-            queue.extend(stage.remove(&key));
+            if let Some(chunk) = stage.remove(&key) {
+                enqueue(queue, chunk);
+            }
         }
+    }
+
+    fn fresh(&self, key: ChunkKey, now: Instant, clock: SystemTime) -> Chunk {
+        match &self.storage {
+            None => Chunk::new(key, now, clock),
+            Some(storage) => {
+                let content = storage.chunk(ChunkId::new(clock), key, clock);
+                Chunk::on_disk(content, 0, 0, now)
+            }
+        }
+    }
+
+    /// Whether it goes to the queue without waiting for its time.
+    fn is_complete(&self, chunk: &Chunk) -> bool {
+        chunk.len() >= self.limits.full_bytes || chunk.records() >= self.limits.full_records
     }
 
     fn overfills(&self, chunk: &Chunk, bytes: usize, records: usize) -> bool {
@@ -229,9 +368,10 @@ impl Buffer {
                 return;
             };
             state.level.leave(&oldest);
-            state.dropped_records += oldest.records() as u64;
+            state.lost.dropped_chunks += 1;
+            state.lost.dropped_records += oldest.records() as u64;
             warn!(
-                plugin_id = self.name, chunk = %oldest.id(), records = oldest.records(), bytes = oldest.len(),
+                plugin_id = self.name, chunk_id = %oldest.id(), records = oldest.records(), bytes = oldest.len(),
                 "dropping oldest chunk to make space after buffer overflow"
             );
             oldest.release();
@@ -255,11 +395,13 @@ impl Collector for Buffer {
             state.full = full;
             let (bytes, limit) = (state.level.bytes, self.limits.total_bytes);
             if full {
+                state.lost.pauses += 1;
                 warn!(
                     plugin_id = self.name,
+                    action = self.limits.overflow.word(),
                     bytes,
                     total_limit_size = limit,
-                    "buffer is full, reading paused"
+                    "failed to write data into buffer by buffer overflow, reading paused"
                 );
             } else {
                 info!(
@@ -271,11 +413,20 @@ impl Collector for Buffer {
             }
         }
         drop(state);
-        if !full {
-            return Room::Ready;
+        // A disk that takes nothing is a full buffer; its writer says so.
+        if full
+            || self
+                .storage
+                .as_ref()
+                .is_some_and(file::Storage::is_in_trouble)
+        {
+            self.enqueue_all();
+            return Room::Full;
         }
-        self.enqueue_all();
-        Room::Full
+        match self.storage.as_ref().is_some_and(file::Storage::is_behind) {
+            true => Room::Full,
+            false => Room::Ready,
+        }
     }
 
     fn emit(&self, stream: EventStream) {
@@ -285,6 +436,11 @@ impl Collector for Buffer {
         }
         self.append(stream, Instant::now(), SystemTime::now());
     }
+}
+
+fn enqueue(queue: &mut VecDeque<Chunk>, chunk: Chunk) {
+    chunk.seal();
+    queue.push_back(chunk);
 }
 
 impl Backlog {

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::*;
-use crate::event::{Creditor, Receipt};
+use crate::event::{Creditor, Entries, EventTime, Receipt};
 
 const ROOMY: Limits = Limits {
     chunk_bytes: 1000,
@@ -12,7 +12,7 @@ const ROOMY: Limits = Limits {
     full_bytes: 950,
     full_records: usize::MAX,
     total_bytes: 10_000,
-    overflow: OverflowAction::Wait,
+    overflow: OverflowAction::Block,
 };
 
 #[derive(Default)]
@@ -76,8 +76,138 @@ fn a_chunk_at_the_threshold_is_queued_at_once() {
     assert_eq!(buffer.dequeue().expect("full").len(), 950);
 }
 
+/// A batch of events with values of these lengths.
+fn events(lengths: &[usize], receipt: Receipt) -> EventStream {
+    let mut batch = Entries::default();
+    for length in lengths {
+        let mut record = batch.begin(EventTime { sec: 1, nsec: 0 });
+        record.bin("m", &vec![b'x'; *length]);
+        record.finish();
+    }
+    let (entries, count) = batch.freeze();
+    EventStream {
+        tag: Tag::new("a"),
+        entries,
+        count,
+        receipt,
+    }
+}
+
 #[test]
-fn a_batch_above_the_chunk_limit_is_a_chunk_of_its_own() {
+fn a_batch_above_the_chunk_limit_fills_several_chunks() {
+    let book = Arc::new(Book::default());
+    let buffer = Buffer::new("b", ChunkKeys::tag(), ROOMY);
+    buffer.emit(events(&[400; 5], Receipt::new(book.clone(), 1)));
+    let counts: Vec<_> = std::iter::from_fn(|| {
+        buffer.enqueue_all();
+        let chunk = buffer.dequeue()?;
+        let count = chunk.records();
+        assert!(chunk.len() <= ROOMY.chunk_bytes);
+        chunk.purge();
+        Some(count)
+    })
+    .collect();
+    assert_eq!(counts, [2, 2, 1]);
+    assert_eq!(book.told(), [(1, true)]);
+}
+
+#[test]
+fn an_event_above_the_chunk_limit_is_skipped_and_counted_and_its_neighbours_stay_once() {
+    let book = Arc::new(Book::default());
+    let buffer = Buffer::new("b", ChunkKeys::tag(), ROOMY);
+    buffer.emit(events(&[10, 2000, 20], Receipt::new(book.clone(), 1)));
+    assert_eq!(buffer.backlog().records, 2);
+    assert_eq!(buffer.lost().oversized_records, 1);
+    buffer.enqueue_all();
+    while let Some(chunk) = buffer.dequeue() {
+        chunk.purge();
+    }
+    assert_eq!(buffer.backlog(), Backlog::default());
+    assert_eq!(book.told(), [(1, true)]);
+    buffer.emit(events(&[2000], Receipt::new(book.clone(), 2)));
+    assert_eq!(book.told(), [(1, true), (2, true)]);
+}
+
+#[test]
+fn a_chunk_holds_no_more_events_than_its_limit() {
+    let limits = Limits {
+        chunk_records: 3,
+        full_records: 3,
+        ..ROOMY
+    };
+    let buffer = Buffer::new("b", ChunkKeys::tag(), limits);
+    buffer.emit(events(&[1; 8], Receipt::none()));
+    let counts: Vec<_> = std::iter::from_fn(|| {
+        buffer.enqueue_all();
+        let chunk = buffer.dequeue()?;
+        let count = chunk.records();
+        chunk.purge();
+        Some(count)
+    })
+    .collect();
+    assert_eq!(counts, [3, 3, 2]);
+}
+
+#[test]
+fn events_of_different_keys_are_staged_apart() {
+    let keys = ChunkKeys {
+        time: Some(Timekey::new(60, jiff::tz::TimeZone::UTC)),
+        ..ChunkKeys::default()
+    };
+    let buffer = Buffer::new("b", keys, ROOMY);
+    for sec in [59, 60, 119] {
+        let mut batch = Entries::default();
+        batch.begin(EventTime { sec, nsec: 0 }).finish();
+        let (entries, count) = batch.freeze();
+        buffer.emit(EventStream {
+            tag: Tag::new("a"),
+            entries,
+            count,
+            receipt: Receipt::none(),
+        });
+    }
+    buffer.enqueue_due(usize::MAX, |chunk| chunk.key().timekey == Some(60));
+    let chunk = buffer.dequeue().expect("the slice that is over");
+    assert_eq!((chunk.records(), buffer.backlog().chunks), (2, 2));
+}
+
+#[test]
+fn what_is_due_stays_staged_while_the_queue_has_no_room() {
+    let buffer = Buffer::new("b", ChunkKeys::tag(), ROOMY);
+    let start = Instant::now();
+    for (age, tag) in ["c", "a", "b"].into_iter().enumerate() {
+        let then = start + Duration::from_secs(age as u64);
+        buffer.append(plain(tag, 1), then, SystemTime::now());
+    }
+    buffer.enqueue_due(1, |_| true);
+    assert_eq!(buffer.queued(), 1);
+    assert_eq!(buffer.dequeue().expect("the oldest").tag().as_str(), "c");
+}
+
+#[test]
+fn the_smallest_rank_is_taken_and_no_rank_stays() {
+    let buffer = Buffer::new("b", ChunkKeys::tag(), ROOMY);
+    for bytes in [960, 970, 980] {
+        buffer.emit(plain("a", bytes));
+    }
+    let rank = |chunk: &Chunk| match chunk.len() {
+        960 => None,
+        970 => Some(2),
+        _ => Some(1),
+    };
+    let taken: Vec<_> = std::iter::from_fn(|| {
+        let chunk = buffer.dequeue_by(rank)?;
+        let len = chunk.len();
+        chunk.purge();
+        Some(len)
+    })
+    .collect();
+    assert_eq!(taken, [980, 970]);
+    assert_eq!(buffer.queued(), 1);
+}
+
+#[test]
+fn bytes_that_cannot_be_read_are_not_cut() {
     let buffer = Buffer::new("b", ChunkKeys::tag(), ROOMY);
     buffer.emit(plain("a", 10));
     buffer.emit(plain("a", 5000));
@@ -129,6 +259,8 @@ fn full_means_wait_and_the_stage_goes_out() {
     );
     buffer.emit(plain("a", 600));
     assert_eq!(buffer.room(&Tag::new("a")), Room::Full);
+    assert_eq!(buffer.room(&Tag::new("a")), Room::Full);
+    assert_eq!(buffer.lost().pauses, 1);
     buffer
         .dequeue()
         .expect("a full buffer must not wait for the flush interval")
@@ -152,7 +284,8 @@ fn drop_oldest_chunk_drops_counts_and_releases() {
     buffer.emit(batch("a", 951, Receipt::new(book.clone(), 2)));
     assert_eq!(buffer.room(&Tag::new("a")), Room::Ready);
     assert_eq!(book.told(), [(1, true)]);
-    assert_eq!(buffer.dropped_records(), 1);
+    let lost = buffer.lost();
+    assert_eq!((lost.dropped_chunks, lost.dropped_records), (1, 1));
     assert_eq!(buffer.backlog().bytes, 951);
 }
 
@@ -167,8 +300,9 @@ fn due_chunks_are_queued_oldest_first() {
             SystemTime::now(),
         );
     }
-    let rest = buffer.enqueue_due(|chunk| chunk.created() < start + Duration::from_secs(2));
-    assert_eq!(rest, Some(start + Duration::from_secs(2)));
+    buffer.enqueue_due(usize::MAX, |chunk| {
+        chunk.created() < start + Duration::from_secs(2)
+    });
     let order: Vec<_> = std::iter::from_fn(|| {
         let chunk = buffer.dequeue()?;
         let tag = chunk.tag().to_string();

@@ -178,7 +178,7 @@ mod tests {
             full_bytes: 1000,
             full_records: usize::MAX,
             total_bytes: 10_000,
-            overflow: OverflowAction::Wait,
+            overflow: OverflowAction::Block,
         };
         let plan = Plan {
             inputs: vec![PlannedInput {

@@ -7,6 +7,7 @@ pub mod accessor;
 pub mod msgpack;
 pub mod receipt;
 pub mod record;
+pub mod text;
 pub mod time;
 
 use std::fmt;

@@ -8,7 +8,6 @@ use crate::event::Tag;
 mod grep;
 mod record_transformer;
 mod template;
-mod text;
 
 /// What a filter made of a batch.
 #[derive(Debug)]
