@@ -3,10 +3,11 @@
 //! Each append is one gzip member or zstd frame, and members are concatenated, as in Fluentd: whoever can read one can read the chunk. All
 //! limits count the bytes as they are kept.
 
-use std::io::{self, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 
 use bytes::Bytes;
 use flate2::Compression;
+use flate2::bufread::GzDecoder;
 use flate2::read::MultiGzDecoder;
 use flate2::write::GzEncoder;
 use serde::Deserialize;
@@ -80,6 +81,31 @@ impl Compress {
             Ok(Bytes::from(entries))
         };
         parts.into_iter().map(unpack).collect()
+    }
+
+    /// The first member or frame of `data`, inflated as far as it is sound and not longer than `most`, and what comes behind it; an error where it
+    /// is cut (`UnexpectedEof`), damaged or longer.
+    pub fn member(self, data: &[u8], most: u64) -> (Vec<u8>, io::Result<&[u8]>) {
+        let mut plain = Vec::new();
+        let limit = most.saturating_add(1);
+        let rest = match self {
+            Compress::Text => Ok(data),
+            Compress::Gzip => {
+                let mut member = GzDecoder::new(data);
+                let read = member.by_ref().take(limit).read_to_end(&mut plain);
+                read.map(|_| member.into_inner())
+            }
+            Compress::Zstd => zstd::Decoder::with_buffer(data).and_then(|frame| {
+                let mut frame = frame.single_frame();
+                frame.by_ref().take(limit).read_to_end(&mut plain)?;
+                Ok(frame.finish())
+            }),
+        };
+        if plain.len() as u64 > most {
+            let message = format!("inflates to more than {most} bytes");
+            return (plain, Err(io::Error::new(ErrorKind::InvalidData, message)));
+        }
+        (plain, rest)
     }
 
     /// How many bytes may be packed so that even what does not shrink takes no more than `most`.

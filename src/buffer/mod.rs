@@ -7,14 +7,17 @@
 //! ```
 //!
 //! The buffer is the one place where the synchronous half (sources) and the asynchronous half (flush) meet, behind one lock
-//! that is held for an append or a move. It decides nothing about time: `flush` says which staged chunks are due. Chunks live in
-//! memory; what they owe (receipts) travels with them, so a crash means that their lines are read again.
+//! that is held for an append or a move. It decides nothing about time: `flush` says which staged chunks are due. In memory, what
+//! chunks owe (receipts) travels with them, so a crash means that their lines are read again; on disk ([`file`]) it is paid when they
+//! are durable, and the next start finds them.
 
 mod argument;
 mod chunk;
 mod compress;
+pub mod file;
 mod fill;
 mod keys;
+mod open;
 mod pieces;
 
 use std::collections::hash_map::Entry;
@@ -35,6 +38,7 @@ pub use pieces::Pieces;
 
 use fill::{Most, Oversized};
 
+use crate::event::msgpack::read_text;
 use crate::event::{Collector, EventStream, Room, Tag};
 
 /// What happens to a new batch when `total_limit_size` is reached.
@@ -102,6 +106,12 @@ pub struct Lost {
     pub dropped_records: u64,
     /// Events that were skipped because each alone is larger than `chunk_limit_size`.
     pub oversized_records: u64,
+    /// Chunks on disk of which nothing could be read, set aside.
+    pub broken_chunks: u64,
+    /// Chunks on disk of which a part could be read, the original set aside.
+    pub salvaged_chunks: u64,
+    /// Bytes in them that could not be read.
+    pub unreadable_bytes: u64,
 }
 
 #[derive(Default)]
@@ -118,6 +128,9 @@ pub struct Buffer {
     name: String,
     keys: ChunkKeys,
     limits: Limits,
+    /// Where chunks are on disk; `None`: in memory.
+    storage: Option<file::Storage>,
+    resuming: open::Resuming,
     state: Mutex<State>,
     work: Notify,
     progress: Notify,
@@ -126,10 +139,31 @@ pub struct Buffer {
 impl Buffer {
     /// An empty buffer. `name` is the output's, for messages.
     pub fn new(name: impl Into<String>, keys: ChunkKeys, limits: Limits) -> Arc<Buffer> {
+        Buffer::with_storage(name, keys, limits, None)
+    }
+
+    /// A buffer on disk. Nothing is touched, and nothing may be emitted, before [`Buffer::open`].
+    pub fn on_disk(
+        name: impl Into<String>,
+        keys: ChunkKeys,
+        limits: Limits,
+        settings: file::Settings,
+    ) -> Arc<Buffer> {
+        Buffer::with_storage(name, keys, limits, Some(file::Storage::new(settings)))
+    }
+
+    fn with_storage(
+        name: impl Into<String>,
+        keys: ChunkKeys,
+        limits: Limits,
+        storage: Option<file::Storage>,
+    ) -> Arc<Buffer> {
         Arc::new(Buffer {
             name: name.into(),
             keys,
             limits,
+            storage,
+            resuming: open::Resuming::default(),
             state: Mutex::default(),
             work: Notify::new(),
             progress: Notify::new(),
@@ -191,7 +225,8 @@ impl Buffer {
         ready.sort_by_key(|(created, _)| *created);
         ready.truncate(room);
         let State { stage, queue, .. } = &mut *state;
-        queue.extend(ready.iter().filter_map(|(_, key)| stage.remove(key)));
+        let ready = ready.iter().filter_map(|(_, key)| stage.remove(key));
+        ready.for_each(|chunk| enqueue(queue, chunk));
     }
 
     /// Moves the whole stage to the queue and wakes the flush workers.
@@ -311,26 +346,40 @@ impl Buffer {
             Entry::Occupied(mut open) => {
                 if self.overfills(open.get(), bytes, records) {
                     level.chunks += 1;
-                    let fresh = self.chunk(open.key(), now, clock);
-                    queue.push_back(std::mem::replace(open.get_mut(), fresh));
+                    let fresh = self.fresh(open.key().clone(), now, clock);
+                    enqueue(queue, std::mem::replace(open.get_mut(), fresh));
                 }
                 open.into_mut()
             }
             Entry::Vacant(empty) => {
                 level.chunks += 1;
-                let fresh = self.chunk(empty.key(), now, clock);
+                let fresh = self.fresh(empty.key().clone(), now, clock);
                 empty.insert(fresh)
             }
         };
         chunk.append(part);
-        if chunk.len() >= self.limits.full_bytes || chunk.records() >= self.limits.full_records {
+        if self.is_complete(chunk) {
             let key = chunk.key().clone();
-            queue.extend(stage.remove(&key));
+            if let Some(chunk) = stage.remove(&key) {
+                enqueue(queue, chunk);
+            }
         }
     }
 
-    fn chunk(&self, key: &ChunkKey, now: Instant, clock: SystemTime) -> Chunk {
-        Chunk::new(key.clone(), now, clock).kept(self.limits.compress)
+    fn fresh(&self, key: ChunkKey, now: Instant, clock: SystemTime) -> Chunk {
+        match &self.storage {
+            None => Chunk::new(key, now, clock),
+            Some(storage) => {
+                let content = storage.chunk(ChunkId::new(clock), key, clock);
+                Chunk::on_disk(content, 0, 0, now)
+            }
+        }
+        .kept(self.limits.compress)
+    }
+
+    /// Whether it goes to the queue without waiting for its time.
+    fn is_complete(&self, chunk: &Chunk) -> bool {
+        chunk.len() >= self.limits.full_bytes || chunk.records() >= self.limits.full_records
     }
 
     fn overfills(&self, chunk: &Chunk, bytes: usize, records: usize) -> bool {
@@ -400,11 +449,20 @@ impl Collector for Buffer {
             }
         }
         drop(state);
-        if !full {
-            return Room::Ready;
+        // A disk that takes nothing is a full buffer; its writer says so.
+        if full
+            || self
+                .storage
+                .as_ref()
+                .is_some_and(file::Storage::is_in_trouble)
+        {
+            self.enqueue_all();
+            return Room::Full;
         }
-        self.enqueue_all();
-        Room::Full
+        match self.storage.as_ref().is_some_and(file::Storage::is_behind) {
+            true => Room::Full,
+            false => Room::Ready,
+        }
     }
 
     fn emit(&self, stream: EventStream) {
@@ -414,6 +472,11 @@ impl Collector for Buffer {
         }
         self.append(stream, Instant::now(), SystemTime::now());
     }
+}
+
+fn enqueue(queue: &mut VecDeque<Chunk>, chunk: Chunk) {
+    chunk.seal();
+    queue.push_back(chunk);
 }
 
 impl Backlog {
