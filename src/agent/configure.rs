@@ -258,6 +258,7 @@ impl<'a> Wiring<'a> {
     }
 
     fn output(&mut self, section: &Element) -> Option<Arc<dyn Collector>> {
+        let buffered = section.children().any(|child| child.name() == "buffer");
         // With an error here or below the rest is still read for its own errors.
         let flat = self.attempt(flat_buffer(section, default_keys(section).keys));
         let section = flat.as_ref().unwrap_or(section);
@@ -278,7 +279,7 @@ impl<'a> Wiring<'a> {
         let id = configured
             .as_ref()
             .map(|known| self.id(section, known.plugin_type));
-        let unbuffered = configured.as_ref().is_some_and(|known| known.unbuffered);
+        let unbuffered = (configured.as_ref()).is_some_and(|known| known.unbuffered) && !buffered;
         let no_keys = ChunkKeys::default();
         let owner = Owner {
             section,

@@ -2,7 +2,7 @@ use std::sync::Mutex;
 
 use super::*;
 use crate::agent::configure::PlannedInput;
-use crate::buffer::{Buffer, Chunk, ChunkKeys, Limits, OverflowAction};
+use crate::buffer::{Buffer, Chunk, ChunkKeys, Compress, Limits, OverflowAction};
 use crate::event::{Creditor, Entries, EventStream, EventTime, Receipt, Tag};
 use crate::flush::{Backup, Due, FlushMode, FlushSettings, RetrySettings, RetryType};
 use crate::input::Input;
@@ -117,6 +117,7 @@ fn plan(script: Script, takes: bool, mode: FlushMode) -> (Plan, Arc<Book>) {
         full_bytes: 1000,
         full_records: usize::MAX,
         total_bytes: 10_000,
+        compress: Compress::Text,
         overflow: OverflowAction::Block,
     };
     let retry = RetrySettings {

@@ -9,9 +9,9 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 
-use super::Pieces;
 use super::file;
 use super::keys::ChunkKey;
+use super::{Compress, Pieces};
 use crate::event::{EventStream, Receipt, Tag};
 
 /// Sixteen bytes that name a chunk for ever: a resent chunk keeps its id, so a receiver can drop repeats.
@@ -89,6 +89,7 @@ impl fmt::Debug for ChunkId {
 pub struct Chunk {
     id: ChunkId,
     key: ChunkKey,
+    compress: Compress,
     place: Place,
     len: usize,
     records: usize,
@@ -112,6 +113,7 @@ impl Chunk {
         Chunk {
             id: ChunkId::new(clock),
             key,
+            compress: Compress::Text,
             place: Place::Memory {
                 segments: Vec::new(),
                 receipts: Vec::new(),
@@ -122,7 +124,7 @@ impl Chunk {
         }
     }
 
-    /// A chunk on disk, with so many bytes and events in it.
+    /// A chunk on disk, with so many bytes and events in it. One that a restart left may be packed in parts: it is text to whoever reads it.
     pub(super) fn on_disk(
         content: Arc<file::Content>,
         len: usize,
@@ -132,11 +134,22 @@ impl Chunk {
         Chunk {
             id: content.id,
             key: content.key.clone(),
+            compress: Compress::Text,
             place: Place::File(content),
             len,
             records,
             created,
         }
+    }
+
+    /// The same chunk, whose batches all come packed like this.
+    pub fn kept(self, compress: Compress) -> Chunk {
+        Chunk { compress, ..self }
+    }
+
+    /// How all its bytes are kept; text for a chunk whose parts may differ.
+    pub fn compress(&self) -> Compress {
+        self.compress
     }
 
     /// Moves a batch in: no byte is copied.
@@ -182,24 +195,29 @@ impl Chunk {
         &self.key.tag
     }
 
-    /// Its entries as they lie, for vectored writes: a file's in pieces, so that a large chunk does not stand in memory.
-    /// Waits until a chunk on disk is durable: what is sent has the same id after a crash.
+    /// Its bytes as they are kept, compressed or not, for vectored writes: a file's in pieces, so that a large chunk does not stand in
+    /// memory. Waits until a chunk on disk is durable: what is sent has the same id after a crash.
     pub async fn pieces(&self) -> io::Result<Pieces> {
         match &self.place {
             Place::Memory { segments, .. } => Ok(Pieces::of(segments.clone())),
-            Place::File(content) => content.pieces().await,
+            Place::File(content) => content.pieces(self.compress != Compress::Text).await,
         }
     }
 
-    /// All its entries, each part whole entries: for whoever looks into them. At most `chunk_limit_size` bytes.
+    /// All its entries, each part whole entries: for whoever looks into them. At most `chunk_limit_size` bytes, before `compress`.
     pub async fn read(&self) -> io::Result<Vec<Bytes>> {
-        match &self.place {
-            Place::Memory { segments, .. } => Ok(segments.clone()),
-            Place::File(content) => content.read().await,
+        let (segments, compress) = match &self.place {
+            Place::Memory { segments, .. } => (segments.clone(), self.compress),
+            Place::File(content) => return content.read().await,
+        };
+        if compress == Compress::Text {
+            return Ok(segments);
         }
+        // It may take long for a large chunk: not on a worker that others wait for.
+        tokio::task::spawn_blocking(move || compress.unpack(segments)).await?
     }
 
-    /// Bytes of entries.
+    /// Bytes as they are kept.
     pub fn len(&self) -> usize {
         self.len
     }

@@ -13,6 +13,7 @@
 
 mod argument;
 mod chunk;
+mod compress;
 pub mod file;
 mod fill;
 mod keys;
@@ -25,11 +26,13 @@ use std::ops::Deref;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime};
 
+use bytes::Bytes;
 use tokio::sync::Notify;
 use tracing::{error, info, warn};
 
 pub use argument::{KeyDefaults, TimeParams, chunk_keys};
 pub use chunk::{Chunk, ChunkId};
+pub use compress::Compress;
 pub use keys::{ChunkKey, ChunkKeys, KeyField, Timekey, Variable};
 pub use pieces::Pieces;
 
@@ -73,6 +76,8 @@ pub struct Limits {
     pub full_records: usize,
     /// Stage, queue and in flight together.
     pub total_bytes: usize,
+    /// How bytes are kept. All bounds count them as they are kept.
+    pub compress: Compress,
     /// What happens then.
     pub overflow: OverflowAction,
 }
@@ -275,27 +280,47 @@ impl Buffer {
         self.work.notify_one();
     }
 
-    /// Makes pieces of a batch that is larger than a chunk may be.
+    /// Events of one key as they are kept; in pieces where they are more than a chunk may be.
     fn cut(&self, key: ChunkKey, part: EventStream) -> Vec<(ChunkKey, EventStream)> {
-        let most = Most {
-            bytes: self.limits.chunk_bytes,
-            records: self.limits.chunk_records,
-        };
-        if part.entries.len() <= most.bytes && part.count <= most.records {
-            return vec![(key, part)];
+        let Limits {
+            chunk_bytes: bytes,
+            chunk_records: records,
+            compress,
+            ..
+        } = self.limits;
+        if part.count <= records {
+            let packed = packed(compress, &part.entries);
+            if packed.len() <= bytes {
+                let part = EventStream {
+                    entries: packed,
+                    ..part
+                };
+                return vec![(key, part)];
+            }
         }
-        let cut = fill::cut(part, most, <[u8]>::len);
+        let most = Most {
+            bytes: compress.safely(bytes),
+            records,
+        };
+        let alone = |entry: &[u8]| match compress {
+            Compress::Text => entry.len(),
+            _ => packed(compress, &Bytes::copy_from_slice(entry)).len(),
+        };
+        let cut = fill::cut(part, most, alone);
         if !cut.oversized.is_empty() {
             self.state().lost.oversized_records += cut.oversized.len() as u64;
         }
-        for Oversized { nth, bytes } in cut.oversized {
+        for Oversized { nth, bytes: size } in cut.oversized {
             error!(
                 plugin_id = self.name, tag = %key.tag, error_class = "BufferChunkOverflowError",
-                "a {bytes} bytes record (nth: {nth}) is larger than buffer chunk limit size ({}), skipped: its neighbours go on",
-                most.bytes
+                "a {size} bytes record (nth: {nth}) is larger than buffer chunk limit size ({}), skipped: its neighbours go on",
+                bytes
             );
         }
-        let keyed = |piece| (key.clone(), piece);
+        let keyed = |piece: EventStream| {
+            let entries = packed(compress, &piece.entries);
+            (key.clone(), EventStream { entries, ..piece })
+        };
         cut.pieces.into_iter().map(keyed).collect()
     }
 
@@ -349,6 +374,7 @@ impl Buffer {
                 Chunk::on_disk(content, 0, 0, now)
             }
         }
+        .kept(self.limits.compress)
     }
 
     /// Whether it goes to the queue without waiting for its time.
@@ -381,6 +407,16 @@ impl Buffer {
     fn state(&self) -> MutexGuard<'_, State> {
         // No code under the lock panics half-way through a change, so a poisoned state is still whole.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn packed(compress: Compress, entries: &Bytes) -> Bytes {
+    match compress {
+        Compress::Text => entries.clone(),
+        _ => compress
+            .pack(&[entries])
+            .expect("compressing from memory to memory cannot fail")
+            .into(),
     }
 }
 

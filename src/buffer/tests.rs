@@ -12,6 +12,7 @@ const ROOMY: Limits = Limits {
     full_bytes: 950,
     full_records: usize::MAX,
     total_bytes: 10_000,
+    compress: Compress::Text,
     overflow: OverflowAction::Block,
 };
 
@@ -381,4 +382,54 @@ proptest! {
         told.sort_unstable();
         prop_assert_eq!(told, (0..emitted).map(|batch| (batch, true)).collect::<Vec<_>>());
     }
+}
+
+#[tokio::test]
+async fn compressed_chunks_are_bounded_as_they_are_kept_and_read_as_they_came() {
+    for compress in [Compress::Gzip, Compress::Zstd] {
+        let limits = Limits { compress, ..ROOMY };
+        let buffer = Buffer::new("b", ChunkKeys::tag(), limits);
+        let batch = events(&[3000; 4], Receipt::none());
+        let entries = batch.entries.clone();
+        buffer.emit(batch.clone());
+        buffer.emit(batch);
+        assert!(buffer.backlog().bytes < 1000);
+        buffer.enqueue_all();
+        let chunk = buffer.dequeue().expect("one");
+        assert_eq!((chunk.records(), chunk.compress()), (8, compress));
+        let read = chunk.read().await.expect("in memory").concat();
+        assert_eq!(read, [entries.clone(), entries].concat());
+    }
+}
+
+#[test]
+fn a_compressed_batch_that_is_too_large_is_cut_and_what_fits_nowhere_is_skipped() {
+    let limits = Limits {
+        compress: Compress::Gzip,
+        ..ROOMY
+    };
+    let buffer = Buffer::new("b", ChunkKeys::tag(), limits);
+    let mut batch = Entries::default();
+    for size in [700, 700, 5000, 100] {
+        let mut random = fastrand::Rng::with_seed(size as u64);
+        let noise: Vec<u8> = (0..size).map(|_| random.u8(..)).collect();
+        let mut record = batch.begin(EventTime { sec: 1, nsec: 0 });
+        record.bin("m", &noise);
+        record.finish();
+    }
+    let (entries, count) = batch.freeze();
+    buffer.emit(EventStream {
+        tag: Tag::new("a"),
+        entries,
+        count,
+        receipt: Receipt::none(),
+    });
+    assert_eq!(buffer.lost().oversized_records, 1);
+    let mut sizes = Vec::new();
+    buffer.enqueue_all();
+    while let Some(chunk) = buffer.dequeue() {
+        sizes.push((chunk.records(), chunk.len() <= ROOMY.chunk_bytes));
+        chunk.purge();
+    }
+    assert_eq!(sizes, [(1, true), (2, true)]);
 }

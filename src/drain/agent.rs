@@ -133,7 +133,7 @@ mod tests {
     use super::*;
     use crate::agent::Plan;
     use crate::agent::configure::PlannedInput;
-    use crate::buffer::{Buffer, ChunkKeys, Limits, OverflowAction};
+    use crate::buffer::{Buffer, ChunkKeys, Compress, Limits, OverflowAction};
     use crate::input::{Input, Progress, Surroundings};
     use crate::stop::Phase;
 
@@ -178,6 +178,7 @@ mod tests {
             full_bytes: 1000,
             full_records: usize::MAX,
             total_bytes: 10_000,
+            compress: Compress::Text,
             overflow: OverflowAction::Block,
         };
         let plan = Plan {

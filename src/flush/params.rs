@@ -9,7 +9,7 @@ use super::backup::Backup;
 use super::due::{Due, FlushMode};
 use super::retry::{RetrySettings, RetryType};
 use super::{FlushSettings, checks};
-use crate::buffer::{ChunkKeys, Limits, OverflowAction};
+use crate::buffer::{ChunkKeys, Compress, Limits, OverflowAction};
 use crate::config::types::{Size, Time};
 use crate::config::{self, ConfigErrors, Element, Result};
 
@@ -43,6 +43,8 @@ pub struct Params {
     pub queued_chunks_limit_size: Option<usize>,
     /// How long after the end of its time slice a chunk is flushed: for events that come late.
     pub timekey_wait: Time,
+    /// How chunks are kept: `text`, `gzip` or `zstd`. out_forward with the same `compress` sends them as they are.
+    pub compress: Compress,
     /// What a full buffer means: `block` and `throw_exception` pause a tail source, `drop_oldest_chunk` drops, counts and reports.
     pub overflow_action: OverflowName,
     /// How the waits between attempts grow.
@@ -119,6 +121,7 @@ impl Default for Params {
             flush_thread_burst_interval: 0.0,
             queued_chunks_limit_size: None,
             timekey_wait: Time(Duration::from_secs(600)),
+            compress: Compress::Text,
             overflow_action: OverflowName::ThrowException,
             retry_type: RetryName::ExponentialBackoff,
             retry_wait: Time(Duration::from_secs(1)),
@@ -162,12 +165,8 @@ const WITHOUT_EFFECT: &[(&str, &str)] = &[
         "a chunk waits for its acknowledgement as long as the output's own timeout says (ack_response_timeout), as in Fluentd",
     ),
     (
-        "compress",
-        "chunks are kept as they are in memory; out_forward compresses while sending with its own compress",
-    ),
-    (
         "decompression_size_limit",
-        "chunks are never compressed in memory",
+        "a chunk that this agent has compressed is read whole",
     ),
     ("calc_num_records", "records are always counted"),
     ("chunk_format", "chunks always hold MessagePack entries"),
@@ -189,7 +188,7 @@ pub struct Settings {
 pub struct Owner<'a> {
     /// The `<match>` or `<store>` section.
     pub section: &'a Element,
-    /// Whether Fluentd does not buffer it: without a `<buffer>` its chunks are flushed at once.
+    /// Whether Fluentd does not buffer it, as it stands there: its chunks are flushed at once.
     pub unbuffered: bool,
     /// The chunk keys of its buffer.
     pub keys: &'a ChunkKeys,
@@ -300,10 +299,6 @@ pub(super) fn check_memory(params: &Params, section: &Element) -> Result<()> {
 fn mode(params: &Params, owner: Owner<'_>, section: &Element) -> Result<FlushMode> {
     let interval = FlushMode::Interval(params.flush_interval.0);
     let given = section.has("flush_interval");
-    let buffered = owner
-        .section
-        .children()
-        .any(|child| child.name() == "buffer");
     match params.flush_mode {
         ModeName::Interval => Ok(interval),
         ModeName::Default if owner.keys.time.is_some() => {
@@ -316,7 +311,7 @@ fn mode(params: &Params, owner: Owner<'_>, section: &Element) -> Result<FlushMod
             }
             Ok(FlushMode::Lazy)
         }
-        ModeName::Default if owner.unbuffered && !buffered => Ok(FlushMode::Immediate),
+        ModeName::Default if owner.unbuffered => Ok(FlushMode::Immediate),
         ModeName::Default => Ok(interval),
         ModeName::Lazy | ModeName::Immediate if given => Err(section
             .error_at(
@@ -345,6 +340,7 @@ fn limits(params: &Params) -> Limits {
         full_bytes: part(chunk_bytes).clamp(1, FULL_CHUNK),
         full_records: part(chunk_records).max(1),
         total_bytes: bytes(total),
+        compress: params.compress,
         overflow: match params.overflow_action {
             OverflowName::ThrowException => OverflowAction::ThrowException,
             OverflowName::Block => OverflowAction::Block,
@@ -376,3 +372,7 @@ pub fn default_root_dir() -> PathBuf {
     std::env::var_os("FLUENT_BACKUP_DIR")
         .map_or_else(|| PathBuf::from("/tmp/fluent"), PathBuf::from)
 }
+
+#[cfg(test)]
+#[path = "params_tests.rs"]
+mod tests;

@@ -4,7 +4,7 @@ use anyhow::anyhow;
 use bytes::Bytes;
 
 use super::*;
-use crate::buffer::{Chunk, ChunkKeys, Limits, OverflowAction};
+use crate::buffer::{Chunk, ChunkKeys, Compress, Limits, OverflowAction};
 use crate::event::{Collector, Creditor, EventStream, Receipt, Tag};
 use crate::output::Boxed;
 
@@ -122,6 +122,7 @@ impl Rig {
             full_bytes: 950,
             full_records: usize::MAX,
             total_bytes: 100_000,
+            compress: Compress::Text,
             overflow: OverflowAction::Block,
         };
         let buffer = Buffer::new("out", ChunkKeys::tag(), limits);

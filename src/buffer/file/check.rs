@@ -1,24 +1,19 @@
-//! What of a chunk's data can be read: whole `[time, record]` entries, as they are or in gzip members. Pure, over a reader.
+//! What of a chunk's data can be read: whole `[time, record]` entries, as they are or in gzip members or zstd frames. Pure, over a reader.
 //!
 //! Groups of the side file whose checksum holds are taken as they are. Everything else is walked entry by entry up to the first that
 //! is cut or is none; what is behind it is lost up to the next sound group.
 
-use std::io::{self, Read, Write};
+use std::io;
 use std::ops::Range;
 
-use flate2::Compression;
-use flate2::bufread::GzDecoder;
-use flate2::write::GzEncoder;
-
 use super::side::Group;
+use crate::buffer::Compress;
 use crate::event::msgpack::{Malformed, entries};
 
 /// How much is read at once.
 const WINDOW: usize = 1 << 20;
 /// A gzip member that holds more is no chunk's.
 const MOST_INFLATED: u64 = 256 << 20;
-/// How a gzip member begins. No entry does.
-pub const GZIP: [u8; 2] = [0x1f, 0x8b];
 
 /// Reads from a byte on, until the buffer is full or the data end.
 pub type ReadAt<'a> = &'a mut dyn FnMut(u64, &mut [u8]) -> io::Result<usize>;
@@ -128,8 +123,9 @@ pub fn crc_of(read: ReadAt<'_>, range: Range<u64>) -> io::Result<Option<u32>> {
 }
 
 fn begins_packed(read: ReadAt<'_>, at: u64) -> io::Result<bool> {
-    let mut head = [0; 2];
-    Ok(read(at, &mut head)? == 2 && head == GZIP)
+    let mut head = [0; 4];
+    let got = read(at, &mut head)?;
+    Ok(Compress::of(&head[..got]) != Compress::Text)
 }
 
 fn walk(read: ReadAt<'_>, range: Range<u64>, checked: &mut Checked) -> io::Result<()> {
@@ -188,18 +184,16 @@ fn walk_packed(read: ReadAt<'_>, range: Range<u64>, checked: &mut Checked) -> io
     let mut at = 0;
     while at < data.len() {
         let begin = range.start + at as u64;
-        let mut plain = Vec::new();
-        let mut member = GzDecoder::new(&data[at..]);
-        let inflated = member.by_ref().take(MOST_INFLATED).read_to_end(&mut plain);
-        let rest = member.into_inner().len();
+        let (plain, rest) = Compress::of(&data[at..]).member(&data[at..], MOST_INFLATED);
         let (good, records, malformed) = count(&plain);
-        if malformed.is_none() && inflated.is_ok_and(|size| (size as u64) < MOST_INFLATED) {
-            at = data.len() - rest;
+        if let (Ok(rest), None) = (rest, malformed) {
+            at = data.len() - rest.len();
             checked.keep(begin..range.start + at as u64, records);
             continue;
         }
         if good > 0 {
-            checked.kept.push(Kept::Rebuilt(pack(&plain[..good])?));
+            let member = Compress::Gzip.pack(&[&plain[..good]])?;
+            checked.kept.push(Kept::Rebuilt(member));
             checked.records += records;
         }
         checked.lost.push(begin..range.end);
@@ -208,45 +202,28 @@ fn walk_packed(read: ReadAt<'_>, range: Range<u64>, checked: &mut Checked) -> io
     Ok(())
 }
 
-/// One gzip member.
-pub fn pack(plain: &[u8]) -> io::Result<Vec<u8>> {
-    pack_all(&[plain])
-}
-
-/// One gzip member of all these bytes.
-pub fn pack_all(plain: &[impl AsRef<[u8]>]) -> io::Result<Vec<u8>> {
-    let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
-    for bytes in plain {
-        encoder.write_all(bytes.as_ref())?;
-    }
-    encoder.finish()
-}
-
 /// The entries of a whole chunk, inflated where they are packed; fails beyond `most` bytes.
 pub fn unpack(data: &[u8], most: u64) -> io::Result<Vec<u8>> {
     let mut plain = Vec::new();
     let mut rest = data;
     while !rest.is_empty() {
-        if !rest.starts_with(&GZIP) {
+        let compress = Compress::of(rest);
+        if compress == Compress::Text {
             let (good, _, _) = count(rest);
             if good == 0 {
                 return Err(io::Error::new(
                     io::ErrorKind::InvalidData,
-                    "neither an entry nor a gzip member",
+                    "neither an entry nor a gzip member or zstd frame",
                 ));
             }
             plain.extend_from_slice(&rest[..good]);
             rest = &rest[good..];
             continue;
         }
-        let mut member = GzDecoder::new(rest);
-        let left = most.saturating_sub(plain.len() as u64) + 1;
-        member.by_ref().take(left).read_to_end(&mut plain)?;
-        if plain.len() as u64 > most {
-            let message = format!("inflates to more than {most} bytes");
-            return Err(io::Error::new(io::ErrorKind::InvalidData, message));
-        }
-        rest = member.into_inner();
+        let left = most.saturating_sub(plain.len() as u64);
+        let (member, behind) = compress.member(rest, left);
+        plain.extend_from_slice(&member);
+        rest = behind?;
     }
     Ok(plain)
 }

@@ -18,12 +18,12 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use tracing::error;
 
-use super::check::{self, GZIP};
 use super::content::{Content, Standing};
 use super::disk::Disk;
 use super::name::{Kind, Letter, Name};
 use super::side::{self, Group};
 use super::work::Work;
+use crate::buffer::Compress;
 use crate::event::Receipt;
 
 /// What is to be written of one chunk.
@@ -119,9 +119,6 @@ fn plan(work: &Work, content: &Arc<Content>) -> io::Result<Option<Step>> {
         records: standing.records + records,
     };
     drop(standing);
-    if work.options.gzip && !step.data.is_empty() {
-        step.data = vec![Bytes::from(check::pack_all(&step.data)?)];
-    }
     let mut crc = crc32fast::Hasher::new();
     step.data.iter().for_each(|bytes| crc.update(bytes));
     let bytes: u64 = step.data.iter().map(|bytes| bytes.len() as u64).sum();
@@ -303,7 +300,10 @@ fn advance(work: &Work, step: &Step) {
                 .write_at(&side, confirmed, &[Bytes::from(confirm)]);
         }
         standing.len = group.end;
-        standing.packed |= step.data[0].starts_with(&GZIP);
+        standing.packed |= step
+            .data
+            .iter()
+            .any(|part| Compress::of(part) != Compress::Text);
     }
     // Fewer where it left the buffer meanwhile.
     let taken = step.taken.min(standing.pending.len());

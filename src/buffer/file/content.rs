@@ -15,7 +15,7 @@ use super::check;
 use super::meta::Meta;
 use super::name::{Letter, Name};
 use super::work::Work;
-use crate::buffer::{ChunkId, ChunkKey, Pieces};
+use crate::buffer::{ChunkId, ChunkKey, Compress, Pieces};
 use crate::event::{EventStream, Receipt, Tag};
 
 /// How much of a file is in memory at once while it is sent.
@@ -139,10 +139,10 @@ impl Content {
         self.work.ended(self.clone(), bytes);
     }
 
-    /// Its bytes for sending, once they are durable.
-    pub async fn pieces(self: &Arc<Self>) -> io::Result<Pieces> {
+    /// Its bytes for sending, once they are durable: inflated, or `as_kept`.
+    pub async fn pieces(self: &Arc<Self>, as_kept: bool) -> io::Result<Pieces> {
         let ready = self.durable().await;
-        match ready.packed {
+        match ready.packed && !as_kept {
             true => Ok(Pieces::of(self.read().await?)),
             false => Ok(Pieces::of_file(self.clone(), ready.len, ready.tail)),
         }
@@ -165,11 +165,13 @@ impl Content {
             let size = PIECE.min((len - data.len() as u64) as usize);
             data.extend_from_slice(&self.read_at(data.len() as u64, size)?);
         }
-        if packed {
-            data = check::unpack(&data, self.work.options.most_inflated)?;
-        }
         let durable = (!data.is_empty()).then(|| Bytes::from(data));
-        Ok(durable.into_iter().chain(tail).collect())
+        let most = self.work.options.most_inflated;
+        let inflated = |part: Bytes| match packed || Compress::of(&part) != Compress::Text {
+            true => check::unpack(&part, most).map(Bytes::from),
+            false => Ok(part),
+        };
+        durable.into_iter().chain(tail).map(inflated).collect()
     }
 
     /// Exactly these bytes of the file.

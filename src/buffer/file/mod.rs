@@ -50,8 +50,6 @@ pub struct Settings {
     pub naming: Naming,
     /// Whether receipts wait for the disk. Without it lines survive the death of the process only.
     pub fsync: bool,
-    /// Whether groups are written as gzip members.
-    pub gzip: bool,
     /// A compressed chunk that holds more bytes is refused.
     pub most_inflated: u64,
     /// Mode of a directory that is made.
@@ -115,7 +113,6 @@ impl Storage {
             plugin_id: plugin_id.to_owned(),
             path: path.clone(),
             sync: self.settings.fsync,
-            gzip: self.settings.gzip,
             most_inflated: self.settings.most_inflated,
         };
         let work = Work::new(disk, self.settings.naming.clone(), options);

@@ -12,7 +12,7 @@ use proptest::prelude::*;
 
 use super::sim::{Fault, Sim};
 use super::*;
-use crate::buffer::{Backlog, Buffer, InFlight, Limits, OverflowAction};
+use crate::buffer::{Backlog, Buffer, Compress, InFlight, Limits, OverflowAction};
 use crate::event::msgpack::entries;
 use crate::event::record::find_text;
 use crate::event::{Creditor, Entries, EventStream, EventTime, Receipt, Tag};
@@ -70,6 +70,7 @@ impl Creditor for Book {
 
 struct World {
     settings: Settings,
+    compress: Compress,
     sim: Arc<Sim>,
     buffer: Arc<Buffer>,
     book: Arc<Book>,
@@ -88,15 +89,21 @@ const LIMITS: Limits = Limits {
     full_bytes: 500,
     full_records: usize::MAX,
     total_bytes: 1_000_000,
+    compress: Compress::Text,
     overflow: OverflowAction::Block,
 };
 
 impl World {
     fn new(settings: Settings) -> World {
+        World::packed(settings, Compress::Text)
+    }
+
+    fn packed(settings: Settings, compress: Compress) -> World {
         let sim = Arc::new(Sim::default());
         World {
-            buffer: opened(&settings, &sim),
+            buffer: opened(&settings, compress, &sim),
             settings,
+            compress,
             sim,
             book: Arc::default(),
             flying: Vec::new(),
@@ -170,7 +177,7 @@ impl World {
         self.disturbed = true;
         self.flying.clear();
         self.sim = Arc::new(sim);
-        self.buffer = opened(&self.settings, &self.sim);
+        self.buffer = opened(&self.settings, self.compress, &self.sim);
         let unsafe_batches: Vec<_> = {
             let safe = self.book.0.lock().expect("whole");
             (0..self.emitted.len())
@@ -298,8 +305,9 @@ fn by_tag(lines: &[(String, String)], sorted: bool) -> BTreeMap<&str, Vec<&str>>
 }
 
 /// A buffer on this disk, without its threads: the test says when it writes.
-fn opened(settings: &Settings, sim: &Arc<Sim>) -> Arc<Buffer> {
-    let buffer = Buffer::on_disk("b", ChunkKeys::tag(), LIMITS, settings.clone());
+fn opened(settings: &Settings, compress: Compress, sim: &Arc<Sim>) -> Arc<Buffer> {
+    let limits = Limits { compress, ..LIMITS };
+    let buffer = Buffer::on_disk("b", ChunkKeys::tag(), limits, settings.clone());
     let storage = buffer.storage.as_ref().expect("on disk");
     let broken = || panic!("a crash leaves no broken chunk");
     let left = storage
@@ -315,7 +323,6 @@ pub fn settings(naming: Naming) -> Settings {
         directory: "buffer".into(),
         naming,
         fsync: true,
-        gzip: false,
         most_inflated: 1 << 20,
         directory_mode: 0o700,
         file_mode: 0o600,
@@ -323,7 +330,10 @@ pub fn settings(naming: Naming) -> Settings {
 }
 
 fn run(settings: Settings, actions: Vec<Action>) {
-    let mut world = World::new(settings);
+    go_through(World::new(settings), actions);
+}
+
+fn go_through(mut world: World, actions: Vec<Action>) {
     for action in actions {
         world.act(action);
     }
@@ -345,7 +355,10 @@ proptest! {
 
     #[test]
     fn nor_by_a_compressed_one(actions in proptest::collection::vec(action(), 0..50)) {
-        run(Settings { gzip: true, ..settings(Naming::file("buffer", ".log")) }, actions);
+        for compress in [Compress::Gzip, Compress::Zstd] {
+            let world = World::packed(settings(Naming::file("buffer", ".log")), compress);
+            go_through(world, actions.clone());
+        }
     }
 
     #[test]

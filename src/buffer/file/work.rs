@@ -39,8 +39,6 @@ pub struct Options {
     pub path: String,
     /// Whether a receipt waits for the disk, or only for the kernel.
     pub sync: bool,
-    /// `compress gzip`: each group becomes one gzip member.
-    pub gzip: bool,
     /// A compressed chunk that holds more is refused.
     pub most_inflated: u64,
 }

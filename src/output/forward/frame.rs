@@ -1,21 +1,17 @@
 //! One chunk as the forward protocol carries it, and the answer that is awaited. Pure bytes.
 //!
 //! ```text
-//! 93  tag (str)  db LLLLLLLL entries…  8x "size": n "compressed": "text"|"gzip" ["chunk": id]      PackedForward, as Fluentd
+//! 93  tag (str)  db LLLLLLLL entries…  8x "size": n "compressed": "text"|"gzip"|"zstd" ["chunk": id]      PackedForward, as Fluentd
 //! 81 a3 "ack" id                                                                                  the answer
 //! ```
 //!
 //! The entries are the chunk's segments as they lie; only `time_as_integer` and `compress` make new bytes of them.
 
-use std::io::Write;
-
 use anyhow::Context;
 use bytes::Bytes;
-use flate2::Compression;
-use flate2::write::GzEncoder;
 use serde::Serialize;
 
-use crate::buffer::{Chunk, Pieces};
+use crate::buffer::{Chunk, Compress, Pieces};
 use crate::event::msgpack::{self, Malformed, read_map_header, skip_value, write_str, write_uint};
 use crate::event::record;
 use crate::output::WriteError;
@@ -25,8 +21,8 @@ use crate::output::WriteError;
 pub struct Encoding {
     /// `require_ack_response`: the frame carries the chunk's id.
     pub ack: bool,
-    /// `compress gzip`: one gzip member per chunk.
-    pub gzip: bool,
+    /// `compress`: one gzip member or zstd frame per chunk. A chunk whose buffer has the same is sent as it is.
+    pub compress: Compress,
     /// `time_as_integer`: whole seconds instead of EventTime.
     pub time_as_integer: bool,
 }
@@ -45,15 +41,16 @@ impl Frame {
     /// Encodes a chunk. Unrecoverable where it is too large for the protocol (4 GiB) or holds no entries where some must
     /// be read.
     pub async fn of(chunk: &Chunk, encoding: Encoding) -> Result<Frame, WriteError> {
-        let entries = match encoding.time_as_integer || encoding.gzip {
-            true => {
+        let as_kept = chunk.compress() == encoding.compress && !encoding.time_as_integer;
+        let entries = match as_kept {
+            false => {
                 let entries = chunk.read().await?;
                 // It may take long for a large chunk: not on a worker that others wait for.
                 let encode = tokio::task::spawn_blocking(move || encode(entries, encoding));
                 let encoded = encode.await?.map_err(WriteError::Unrecoverable)?;
                 Pieces::of(encoded)
             }
-            false => chunk.pieces().await?,
+            true => chunk.pieces().await?,
         };
         Frame::around(chunk, entries, encoding).map_err(WriteError::Unrecoverable)
     }
@@ -68,7 +65,7 @@ impl Frame {
         Ok(Frame {
             head,
             entries,
-            option: option(chunk.records(), encoding.gzip, awaits.as_deref())?,
+            option: option(chunk.records(), encoding.compress, awaits.as_deref())?,
             awaits,
         })
     }
@@ -94,8 +91,8 @@ fn encode(mut entries: Vec<Bytes>, encoding: Encoding) -> anyhow::Result<Vec<Byt
     if encoding.time_as_integer {
         entries = vec![with_integer_times(&entries)?];
     }
-    if encoding.gzip {
-        entries = vec![gzip(&entries)?];
+    if encoding.compress != Compress::Text {
+        entries = vec![encoding.compress.pack(&entries)?.into()];
     }
     Ok(entries)
 }
@@ -109,11 +106,10 @@ struct Options<'a> {
     chunk: Option<&'a str>,
 }
 
-fn option(size: usize, gzip: bool, chunk: Option<&str>) -> anyhow::Result<Vec<u8>> {
-    let compressed = if gzip { "gzip" } else { "text" };
+fn option(size: usize, compress: Compress, chunk: Option<&str>) -> anyhow::Result<Vec<u8>> {
     let options = Options {
         size,
-        compressed,
+        compressed: compress.word(),
         chunk,
     };
     rmp_serde::to_vec_named(&options).context("cannot encode the option map")
@@ -128,14 +124,6 @@ fn with_integer_times(segments: &[Bytes]) -> anyhow::Result<Bytes> {
         out.extend_from_slice(entry.record);
     }
     Ok(Bytes::from(out))
-}
-
-fn gzip(segments: &[Bytes]) -> std::io::Result<Bytes> {
-    let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
-    for segment in segments {
-        encoder.write_all(segment)?;
-    }
-    encoder.finish().map(Bytes::from)
 }
 
 /// What a server's bytes say about the awaited ack.

@@ -83,7 +83,7 @@ async fn time_as_integer_is_what_fluentd_sends() {
 async fn gzip_is_one_member_that_holds_all_segments() {
     let chunk = chunk("a", 300);
     let encoding = Encoding {
-        gzip: true,
+        compress: Compress::Gzip,
         ..Encoding::default()
     };
     let frame = Frame::of(&chunk, encoding).await.expect("encodes");
@@ -94,6 +94,42 @@ async fn gzip_is_one_member_that_holds_all_segments() {
     assert_eq!(plain, chunk.read().await.expect("in memory").concat());
     assert!(frame.option.ends_with(b"\xa4gzip"));
     assert!(frame.option.starts_with(b"\x82\xa4size\xcd\x01\x2c"));
+}
+
+#[tokio::test]
+async fn a_compressed_chunk_is_sent_as_it_is_where_the_output_compresses_likewise() {
+    for compress in [Compress::Gzip, Compress::Zstd] {
+        let text = chunk("a", 2);
+        let entries = text.read().await.expect("in memory").concat();
+        let members = compress.pack(&[&entries]).expect("packed");
+        let tag = Tag::new("a");
+        let key = ChunkKey::of_tag(tag.clone());
+        let mut kept = Chunk::new(key, Instant::now(), SystemTime::now()).kept(compress);
+        for _ in 0..2 {
+            kept.append(EventStream {
+                tag: tag.clone(),
+                entries: members.clone().into(),
+                count: 2,
+                receipt: Receipt::none(),
+            });
+        }
+        let frame = |compress| {
+            let encoding = Encoding {
+                compress,
+                ..Encoding::default()
+            };
+            let kept = &kept;
+            async move { Frame::of(kept, encoding).await.expect("encodes") }
+        };
+        let same = frame(compress).await;
+        let sent = same.entries().next().await.expect("in memory").concat();
+        assert_eq!(sent, [members.clone(), members.clone()].concat());
+        let word = compress.word().as_bytes();
+        assert!(same.option.windows(word.len()).any(|part| part == word));
+        let plain = frame(Compress::Text).await;
+        let sent = plain.entries().next().await.expect("in memory").concat();
+        assert_eq!(sent, [entries.clone(), entries].concat());
+    }
 }
 
 #[tokio::test]

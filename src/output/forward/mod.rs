@@ -30,9 +30,7 @@ use super::{Boxed, NodeStatus, Output, WriteError};
 use crate::buffer::Chunk;
 use crate::stop::{Phase, Stop};
 
-pub use params::{
-    Compress, HeartbeatType, Params, SecurityParams, ServerParams, Transport, configure,
-};
+pub use params::{HeartbeatType, Params, SecurityParams, ServerParams, Transport, configure};
 
 /// The shortest limit for the answer to a heartbeat, however short `heartbeat_interval` is.
 const HEARTBEAT_LIMIT: Duration = Duration::from_secs(2);
@@ -101,7 +99,7 @@ impl Forward {
             settings: settings(params),
             encoding: Encoding {
                 ack: params.require_ack_response,
-                gzip: params.compress == Compress::Gzip,
+                compress: params.compress,
                 time_as_integer: params.time_as_integer,
             },
             heartbeat: params.heartbeat_type,
