@@ -38,7 +38,7 @@ pub struct Checked {
     pub packed: bool,
     /// Data that cannot be read.
     pub lost: Vec<Range<u64>>,
-    /// Whether what is lost is the beginning of an entry at the very end, of a group that was never written completely.
+    /// Whether all that is lost is the last group, whose write a crash interrupted.
     pub torn: bool,
 }
 
@@ -73,11 +73,6 @@ impl Checked {
             _ => self.kept.push(Kept::Range(range)),
         }
     }
-
-    fn lose(&mut self, range: Range<u64>, reason: Malformed, len: u64) {
-        self.torn = self.lost.is_empty() && reason == Malformed::Truncated && range.end == len;
-        self.lost.push(range);
-    }
 }
 
 /// Checks data of `len` bytes. Fails only where reading fails.
@@ -88,14 +83,20 @@ pub fn check(read: ReadAt<'_>, len: u64, groups: &[Group]) -> io::Result<Checked
         if group.start < at || group.end > len || !holds(read, group)? {
             continue;
         }
-        walk(read, at..group.start, len, &mut checked)?;
+        walk(read, at..group.start, &mut checked)?;
         checked.packed |= begins_packed(read, group.start)?;
         checked.keep(group.start..group.end, group.records.into());
         at = group.end;
     }
-    walk(read, at..len, len, &mut checked)?;
-    // Only where the side file says that more was to come is a fragment known to be no damage.
-    checked.torn &= groups.last().is_some_and(|last| last.end > len);
+    match groups.last() {
+        // Its write was interrupted: what stands there of it may be anything, and nothing of it was reported safe.
+        Some(last) if !last.confirmed && (at..len).contains(&last.start) && last.end >= len => {
+            walk(read, at..last.start, &mut checked)?;
+            checked.torn = checked.is_whole();
+            checked.lost.push(last.start..len);
+        }
+        _ => walk(read, at..len, &mut checked)?,
+    }
     Ok(checked)
 }
 
@@ -127,12 +128,12 @@ fn begins_packed(read: ReadAt<'_>, at: u64) -> io::Result<bool> {
     Ok(Compress::of(&head[..got]) != Compress::Text)
 }
 
-fn walk(read: ReadAt<'_>, range: Range<u64>, len: u64, checked: &mut Checked) -> io::Result<()> {
+fn walk(read: ReadAt<'_>, range: Range<u64>, checked: &mut Checked) -> io::Result<()> {
     if range.is_empty() {
         return Ok(());
     }
     if begins_packed(read, range.start)? {
-        return walk_packed(read, range, len, checked);
+        return walk_packed(read, range, checked);
     }
     let mut at = range.start;
     let mut size = WINDOW;
@@ -151,8 +152,8 @@ fn walk(read: ReadAt<'_>, range: Range<u64>, len: u64, checked: &mut Checked) ->
             Some(Malformed::Truncated) if (got as u64) < left => {
                 size = if good > 0 { WINDOW } else { size * 2 }
             }
-            Some(reason) => {
-                checked.lose(at..range.end, reason, len);
+            Some(_) => {
+                checked.lost.push(at..range.end);
                 break;
             }
         }
@@ -175,12 +176,7 @@ fn count(bytes: &[u8]) -> (usize, u64, Option<Malformed>) {
     (good, records, None)
 }
 
-fn walk_packed(
-    read: ReadAt<'_>,
-    range: Range<u64>,
-    len: u64,
-    checked: &mut Checked,
-) -> io::Result<()> {
+fn walk_packed(read: ReadAt<'_>, range: Range<u64>, checked: &mut Checked) -> io::Result<()> {
     checked.packed = true;
     let mut data = vec![0; (range.end - range.start) as usize];
     let got = read(range.start, &mut data)?;
@@ -190,21 +186,17 @@ fn walk_packed(
         let begin = range.start + at as u64;
         let (plain, rest) = Compress::of(&data[at..]).member(&data[at..], MOST_INFLATED);
         let (good, records, malformed) = count(&plain);
-        let reason = match (rest, malformed) {
-            (Ok(rest), None) => {
-                at = data.len() - rest.len();
-                checked.keep(begin..range.start + at as u64, records);
-                continue;
-            }
-            (Err(error), _) if error.kind() == io::ErrorKind::UnexpectedEof => Malformed::Truncated,
-            _ => Malformed::Invalid,
-        };
+        if let (Ok(rest), None) = (rest, malformed) {
+            at = data.len() - rest.len();
+            checked.keep(begin..range.start + at as u64, records);
+            continue;
+        }
         if good > 0 {
             let member = Compress::Gzip.pack(&[&plain[..good]])?;
             checked.kept.push(Kept::Rebuilt(member));
             checked.records += records;
         }
-        checked.lose(begin..range.end, reason, len);
+        checked.lost.push(begin..range.end);
         return Ok(());
     }
     Ok(())

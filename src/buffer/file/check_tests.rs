@@ -41,6 +41,7 @@ fn group(start: usize, data: &[u8], records: u32) -> Group {
         end: (start + data.len()) as u64,
         records,
         crc: crc32fast::hash(data),
+        confirmed: true,
     }
 }
 
@@ -104,8 +105,8 @@ fn gzip_members_are_read_and_a_damaged_one_as_far_as_it_inflates() {
         unpack(&data, 1 << 20).expect("inflates"),
         [plain(3), plain(40)].concat()
     );
-    let torn = checked(&data[..data.len() - 12], &[group(0, &data, 43)]);
-    assert!(torn.torn);
+    let torn = checked(&data[..data.len() - 12], &[]);
+    assert!(!torn.is_whole());
     assert!(torn.records >= 3, "{torn:?}");
     let salvaged = kept(&data, &torn);
     let inflated = unpack(&salvaged, 1 << 20).expect("inflates");
@@ -114,15 +115,31 @@ fn gzip_members_are_read_and_a_damaged_one_as_far_as_it_inflates() {
 }
 
 #[test]
-fn a_fragment_is_cut_only_where_the_side_file_says_that_a_write_was_interrupted() {
-    let data = [entry(b"one"), entry(b"two")].concat();
-    let fragment = &data[..data.len() - 1];
-    assert_eq!(
-        checked(fragment, &[group(0, &data, 2)]).cut(),
-        Some(entry(b"one").len() as u64)
-    );
-    // Without it the file may have been damaged: it is kept.
-    assert_eq!(checked(fragment, &[]).cut(), None);
+fn a_group_whose_write_was_interrupted_is_cut_whatever_stands_there() {
+    let (first, second) = (entry(b"one"), [entry(b"two"), entry(b"three")].concat());
+    let begun = Group {
+        confirmed: false,
+        ..group(first.len(), &second, 2)
+    };
+    let groups = [group(0, &first, 1), begun];
+    let whole = [&first[..], &second].concat();
+    assert!(checked(&whole, &groups).is_whole());
+    let mut torn = whole.clone();
+    torn[first.len() + 20..first.len() + 24].fill(0);
+    for data in [
+        &torn[..],
+        &whole[..first.len() + entry(b"two").len()],
+        &whole[..whole.len() - 1],
+    ] {
+        assert_eq!(checked(data, &groups).cut(), Some(first.len() as u64));
+    }
+    // One that was durable once was damaged later: what can be read of it is.
+    let confirmed = [groups[0], group(first.len(), &second, 2)];
+    let found = checked(&whole[..whole.len() - 1], &confirmed);
+    assert_eq!((found.records, found.cut()), (2, None));
+    // And what somebody else appended behind it is not ours to cut.
+    let appended = [&torn[..], &entry(b"four")].concat();
+    assert_eq!(checked(&appended, &groups).cut(), None);
 }
 
 #[test]
@@ -138,15 +155,12 @@ proptest! {
         let all: Vec<Vec<u8>> = sizes.iter().map(|size| entry(&vec![b'x'; *size])).collect();
         let data = all.concat();
         let cut = cut.index(data.len() + 1);
-        let found = checked(&data[..cut], &[group(0, &data, all.len() as u32)]);
+        let found = checked(&data[..cut], &[]);
         let mut end = 0;
         let whole = all.iter().take_while(|entry| { end += entry.len(); end <= cut }).count();
         prop_assert_eq!(found.records, whole as u64);
         prop_assert_eq!(kept(&data, &found), all[..whole].concat());
         prop_assert_eq!(found.is_whole(), all[..whole].concat().len() == cut);
-        if whole > 0 && !found.is_whole() {
-            prop_assert_eq!(found.cut(), Some(all[..whole].concat().len() as u64));
-        }
     }
 
     #[test]
@@ -154,7 +168,7 @@ proptest! {
         data in proptest::collection::vec(prop_oneof![Just(0x92u8), Just(0x1f), Just(0x8b), Just(0x80), any::<u8>()], 0..80),
         groups in proptest::collection::vec((0u64..60, 1u64..30, any::<u32>()), 0..4),
     ) {
-        let groups: Vec<_> = groups.into_iter().map(|(start, len, crc)| Group { start, end: start + len, records: 1, crc }).collect();
+        let groups: Vec<_> = groups.into_iter().map(|(start, len, crc)| Group { start, end: start + len, records: 1, crc, confirmed: true }).collect();
         let found = checked(&data, &groups);
         let again = kept(&data, &found);
         let found_again = checked(&again, &[]);

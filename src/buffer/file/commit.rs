@@ -2,8 +2,8 @@
 //! them cost duplicates at most.
 //!
 //! ```text
-//! a new chunk          side, PART (data), NAME.meta │ sync both │ PART becomes NAME    │ sync the directory │ receipts
-//! one that grows       side, data                   │ sync data │                      │                    │ receipts
+//! a new chunk          side, NAME.meta, PART (data) │ sync all  │ PART becomes NAME │ sync the directory │ receipts
+//! one that grows       side │ sync it │ data        │ sync data │ confirm in side   │                    │ receipts
 //! one that is sealed   NAME.q.meta                  │ sync it   │ b becomes q, b's meta goes
 //! one that is over     data goes, then NAME.meta and side
 //! ```
@@ -20,7 +20,7 @@ use tracing::error;
 
 use super::content::{Content, Standing};
 use super::disk::Disk;
-use super::name::{Kind, Name};
+use super::name::{Kind, Letter, Name};
 use super::side::{self, Group};
 use super::work::Work;
 use crate::buffer::Compress;
@@ -52,14 +52,7 @@ pub fn commit(work: &Work, contents: &[Arc<Content>]) -> io::Result<()> {
     for content in contents {
         steps.extend(plan(work, content)?);
     }
-    let written = steps
-        .iter()
-        .try_for_each(|step| write(work, step))
-        .and_then(|()| match work.options.sync {
-            true => steps.iter().try_for_each(|step| sync(work, step)),
-            false => Ok(()),
-        });
-    if let Err(error) = written {
+    if let Err(error) = write_all(work, &steps) {
         steps.iter().for_each(|step| undo(work, step));
         return Err(error);
     }
@@ -75,6 +68,21 @@ pub fn commit(work: &Work, contents: &[Arc<Content>]) -> io::Result<()> {
         contents.iter().for_each(settle);
     }
     named.and(synced)
+}
+
+fn write_all(work: &Work, steps: &[Step]) -> io::Result<()> {
+    steps.iter().try_for_each(|step| announce(work, step))?;
+    if work.options.sync {
+        let announced = steps.iter().filter(|step| step.from.is_some());
+        announced
+            .clone()
+            .try_for_each(|step| sync_side(work, step))?;
+    }
+    steps.iter().try_for_each(|step| write(work, step))?;
+    if work.options.sync {
+        steps.iter().try_for_each(|step| sync(work, step))?;
+    }
+    Ok(())
 }
 
 /// What there is to do for a chunk, if anything.
@@ -119,6 +127,7 @@ fn plan(work: &Work, content: &Arc<Content>) -> io::Result<Option<Step>> {
         end: step.len + bytes,
         records: u32::try_from(records).unwrap_or(u32::MAX),
         crc: crc.finalize(),
+        confirmed: false,
     });
     Ok(Some(step))
 }
@@ -128,33 +137,49 @@ fn file_key(content: &Content) -> String {
     super::single_key(&content.key)
 }
 
-fn write(work: &Work, step: &Step) -> io::Result<()> {
-    let (disk, id) = (&*work.disk, step.content.id);
-    if step.from.as_ref() != Some(&step.to) {
-        write_meta(work, step)?;
-    }
+/// The side file says what will be written. A new chunk's is confirmed at once: its name will say so.
+fn announce(work: &Work, step: &Step) -> io::Result<()> {
     let Some(group) = &step.group else {
         return Ok(());
     };
-    let frame = side::group(group);
-    let Some(from) = &step.from else {
+    let (side, frame) = (work.naming.side(step.content.id), side::group(group));
+    if step.from.is_none() {
         let head = side::head(&step.content.side_meta());
-        replace(
-            disk,
-            &work.naming.side(id),
-            &[Bytes::from([head, frame].concat())],
-        )?;
-        return replace(disk, &work.naming.part(id), &step.data);
+        let whole = [head, frame, side::confirm()].concat();
+        return replace(&*work.disk, &side, &[Bytes::from(whole)]);
+    }
+    unless_missing(work.disk.write_at(&side, step.side, &[Bytes::from(frame)]))
+}
+
+fn sync_side(work: &Work, step: &Step) -> io::Result<()> {
+    match step.group {
+        Some(_) => unless_missing(work.disk.sync(&work.naming.side(step.content.id))),
+        None => Ok(()),
+    }
+}
+
+/// Somebody may remove a side file: its data are then read entry by entry.
+fn unless_missing(done: io::Result<()>) -> io::Result<()> {
+    match done {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        done => done,
+    }
+}
+
+fn write(work: &Work, step: &Step) -> io::Result<()> {
+    if step.from.as_ref() != Some(&step.to) {
+        write_meta(work, step)?;
+    }
+    if step.group.is_none() {
+        return Ok(());
+    }
+    let Some(from) = &step.from else {
+        return replace(&*work.disk, &work.naming.part(step.content.id), &step.data);
     };
     if step.ragged {
-        disk.truncate(&from.data(), step.len)?;
+        work.disk.truncate(&from.data(), step.len)?;
     }
-    match disk.write_at(&work.naming.side(id), step.side, &[Bytes::from(frame)]) {
-        // Without it the data are read entry by entry.
-        Err(error) if error.kind() == ErrorKind::NotFound => {}
-        done => done?,
-    }
-    disk.write_at(&from.data(), step.len, &step.data)
+    work.disk.write_at(&from.data(), step.len, &step.data)
 }
 
 fn write_meta(work: &Work, step: &Step) -> io::Result<()> {
@@ -182,7 +207,10 @@ fn sync(work: &Work, step: &Step) -> io::Result<()> {
     }
     match (&step.from, &step.group) {
         (_, None) => Ok(()),
-        (None, Some(_)) => work.disk.sync(&work.naming.part(step.content.id)),
+        (None, Some(_)) => {
+            sync_side(work, step)?;
+            work.disk.sync(&work.naming.part(step.content.id))
+        }
         (Some(from), Some(_)) => work.disk.sync(&from.data()),
     }
 }
@@ -191,9 +219,9 @@ fn sync(work: &Work, step: &Step) -> io::Result<()> {
 fn undo(work: &Work, step: &Step) {
     let (disk, id) = (&*work.disk, step.content.id);
     let Some(from) = &step.from else {
-        for name in [work.naming.part(id), step.to.meta(), work.naming.side(id)] {
-            let _ = disk.remove(&name);
-        }
+        let parts = [work.naming.part(id), step.to.meta(), work.naming.side(id)];
+        let removed = parts.iter().all(|name| forget(disk, name).is_ok());
+        step.content.standing().ragged |= !removed;
         return;
     };
     if *from != step.to {
@@ -257,11 +285,20 @@ fn advance(work: &Work, step: &Step) {
     standing.ragged = false;
     standing.records = step.records;
     if let Some(group) = &step.group {
+        let (frame, confirm) = (side::group(group), side::confirm());
         let head = match &step.from {
             Some(_) => 0,
             None => side::head(&step.content.side_meta()).len(),
         };
-        standing.side += (head + side::group(group).len()) as u64;
+        let confirmed = step.side + (head + frame.len()) as u64;
+        standing.side = confirmed + confirm.len() as u64;
+        if step.from.is_some() {
+            // Unconfirmed it is only less sure what a damage that comes later means.
+            let side = work.naming.side(step.content.id);
+            let _ = work
+                .disk
+                .write_at(&side, confirmed, &[Bytes::from(confirm)]);
+        }
         standing.len = group.end;
         standing.packed |= step
             .data
@@ -291,24 +328,31 @@ fn settle(content: &Arc<Content>) {
     owed.into_iter().for_each(Receipt::release);
 }
 
-/// Removes the files of a chunk that has left the buffer. The data go first: without them the rest means nothing.
+/// Removes the files of a chunk that has left the buffer, and what could not be taken back of a failed group. The data go first: without
+/// them the rest means nothing.
 pub fn remove(work: &Work, content: &Content) -> io::Result<()> {
-    let name = content.standing().name.clone();
-    let Some(name) = name else {
-        return Ok(());
+    let (name, ragged) = {
+        let standing = content.standing();
+        (standing.name.clone(), standing.ragged)
     };
-    forget(&*work.disk, &name.data())?;
-    if has_meta(work, &name) {
-        forget(&*work.disk, &name.meta())?;
+    let name = match name {
+        Some(name) => name,
+        None if ragged => work
+            .naming
+            .name(content.id, Letter::Staged, &file_key(content)),
+        None => return Ok(()),
+    };
+    let disk = &*work.disk;
+    forget(disk, &name.data())?;
+    forget(disk, &work.naming.part(content.id))?;
+    for letter in [Letter::Staged, Letter::Queued] {
+        forget(disk, &name.with(letter).meta())?;
     }
-    forget(&*work.disk, &work.naming.side(content.id))
+    forget(disk, &work.naming.side(content.id))
 }
 
 fn forget(disk: &dyn Disk, name: &str) -> io::Result<()> {
-    match disk.remove(name) {
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-        done => done,
-    }
+    unless_missing(disk.remove(name))
 }
 
 /// At an orderly end: the metadata of a staged chunk count what is in it, for whoever takes the directory over.

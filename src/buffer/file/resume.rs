@@ -65,7 +65,11 @@ pub fn find(
     let files = list(work)?;
     let mut left = Vec::new();
     for (name, entry) in &files.data {
-        let side = side_of(work, name)?;
+        let mut side = side_of(work, name)?;
+        if name.letter() == Letter::Queued {
+            // It got this letter when all of it was durable.
+            side.confirm();
+        }
         let evidence = Evidence {
             letter: name.letter(),
             len: entry.len,
@@ -84,6 +88,8 @@ pub fn find(
         }
     }
     clean(work, &files);
+    // A process that was killed may have left names that only the kernel knows; from here on they are counted on.
+    work.disk.sync_directory()?;
     left.sort_by_key(|chunk| (chunk.modified, chunk.content.id));
     Ok(left)
 }
@@ -229,6 +235,9 @@ impl Left {
         let mut read = |at: u64, buffer: &mut [u8]| work.disk.read_at(&file, at, buffer);
         let checked = check::check(&mut read, self.len, &self.groups)?;
         if checked.is_whole() {
+            if self.groups.is_empty() && self.letter == Letter::Staged {
+                self.write_side(work, self.len, &checked)?;
+            }
             return Ok(self.goes(self.len, &checked, 0));
         }
         if let Some(end) = checked.cut() {
@@ -271,10 +280,8 @@ impl Left {
         let _ = disk.remove(&part);
         disk.create(&part, &[])?;
         let mut len = 0;
-        let mut crc = crc32fast::Hasher::new();
         for kept in &checked.kept {
             each_piece(disk, &file, kept, &mut |bytes| {
-                crc.update(&bytes);
                 disk.write_at(&part, len, std::slice::from_ref(&bytes))?;
                 len += bytes.len() as u64;
                 Ok(())
@@ -283,18 +290,7 @@ impl Left {
         disk.sync(&part)?;
         let aside = link_aside(disk, &file)?;
         disk.rename(&part, &file)?;
-        let group = Group {
-            start: 0,
-            end: len,
-            records: u32::try_from(checked.records).unwrap_or(u32::MAX),
-            crc: crc.finalize(),
-        };
-        let side = [side::head(&self.content.side_meta()), side::group(&group)].concat();
-        self.content.standing().side = side.len() as u64;
-        let side_file = work.naming.side(self.content.id);
-        // Without a side file the data are read entry by entry.
-        let _ = disk.remove(&side_file);
-        let _ = disk.create(&side_file, &[Bytes::from(side)]);
+        self.write_side(work, len, checked)?;
         disk.sync_directory()?;
         error!(
             path = work.options.path,
@@ -305,6 +301,33 @@ impl Left {
             "found broken chunk file during resume. its readable records go on, the file is kept aside"
         );
         Ok(self.goes(len, checked, checked.lost_bytes()))
+    }
+}
+
+impl Left {
+    /// A side file for data that have none, or have been written anew.
+    fn write_side(&self, work: &Work, len: u64, checked: &Checked) -> io::Result<()> {
+        let (disk, file) = (&*work.disk, self.name.data());
+        let mut read = |at: u64, buffer: &mut [u8]| disk.read_at(&file, at, buffer);
+        let crc = check::crc_of(&mut read, 0..len)?.ok_or(ErrorKind::UnexpectedEof)?;
+        let group = Group {
+            start: 0,
+            end: len,
+            records: u32::try_from(checked.records).unwrap_or(u32::MAX),
+            crc,
+            confirmed: true,
+        };
+        let head = side::head(&self.content.side_meta());
+        let side = [head, side::group(&group), side::confirm()].concat();
+        self.content.standing().side = side.len() as u64;
+        let (name, part) = (
+            work.naming.side(self.content.id),
+            work.naming.part(self.content.id),
+        );
+        let _ = disk.remove(&part);
+        disk.create(&part, &[Bytes::from(side)])?;
+        disk.sync(&part)?;
+        disk.rename(&part, &name)
     }
 }
 

@@ -4,10 +4,12 @@
 //! frame    uint32 BE length | uint32 BE CRC-32 of the payload | payload
 //! first    0x00 | the chunk's metadata as in NAME.meta, its tag always set
 //! group    0x01 | uint64 BE start | uint64 BE end | uint32 BE events | uint32 BE CRC-32 of data[start..end]
+//! confirm  0x02                                                              the last group is durable
 //! ```
 //!
-//! One group frame for each group of appends that was written, before its data: what is in the data file and in no group was cut off
-//! by a crash. It is not synced: where it is missing or damaged the data is read entry by entry instead, which costs time, never lines.
+//! A group frame is durable before its data are written, and confirmed when they are. So a last group whose checksum does not hold and
+//! that is not confirmed was cut off by a crash: nothing of it was reported safe, and it can be cut without loss. Any other group whose
+//! checksum does not hold was damaged later. Where a side file is missing or damaged the data are read entry by entry instead.
 
 use super::meta::Meta;
 
@@ -25,6 +27,8 @@ pub struct Group {
     pub records: u32,
     /// CRC-32 of its bytes.
     pub crc: u32,
+    /// Whether it was durable once.
+    pub confirmed: bool,
 }
 
 /// What could be read of a side file.
@@ -55,6 +59,20 @@ pub fn group(group: &Group) -> Vec<u8> {
     frame(&payload)
 }
 
+/// The frame that confirms the last group.
+pub fn confirm() -> Vec<u8> {
+    frame(&[2])
+}
+
+impl Side {
+    /// All its groups were durable once.
+    pub fn confirm(&mut self) {
+        if let Some(last) = self.groups.last_mut() {
+            last.confirmed = true;
+        }
+    }
+}
+
 fn frame(payload: &[u8]) -> Vec<u8> {
     let mut out = (payload.len() as u32).to_be_bytes().to_vec();
     out.extend_from_slice(&crc32fast::hash(payload).to_be_bytes());
@@ -69,7 +87,12 @@ pub fn decode(bytes: &[u8]) -> Side {
     while let Some((payload, behind)) = next(rest) {
         match payload {
             [0, meta @ ..] => side.meta = Meta::decode(meta).ok(),
-            [1, group @ ..] => side.groups.extend(read_group(group)),
+            [1, group @ ..] => {
+                // One group at a time: the next was begun when this one was durable.
+                side.confirm();
+                side.groups.extend(read_group(group));
+            }
+            [2] => side.confirm(),
             _ => {}
         }
         side.len += (rest.len() - behind.len()) as u64;
@@ -96,6 +119,7 @@ fn read_group(payload: &[u8]) -> Option<Group> {
         end: u64::from_be_bytes(*end),
         records,
         crc,
+        confirmed: false,
     };
     (group.start < group.end).then_some(group)
 }
@@ -130,15 +154,28 @@ mod tests {
             parts.into_iter().map(|(len, records, crc)| {
                 let start = at;
                 at += len;
-                Group { start, end: at, records, crc }
+                Group { start, end: at, records, crc, confirmed: true }
             }).collect()
         }
     }
 
     fn file(groups: &[Group]) -> Vec<u8> {
         let mut file = head(&meta());
-        groups.iter().for_each(|each| file.extend(group(each)));
+        groups
+            .iter()
+            .for_each(|each| file.extend([group(each), confirm()].concat()));
         file
+    }
+
+    /// Whether the second are the first of the first, confirmed but for the last.
+    fn same_bytes(all: &[Group], some: &[Group]) -> bool {
+        let confirmed = |group: &Group| Group {
+            confirmed: true,
+            ..*group
+        };
+        let but_last = some.len().saturating_sub(1);
+        some.iter().take(but_last).all(|group| group.confirmed)
+            && all.starts_with(&some.iter().map(confirmed).collect::<Vec<_>>())
     }
 
     proptest! {
@@ -148,7 +185,7 @@ mod tests {
             let whole = decode(&file);
             prop_assert_eq!(whole, Side { meta: Some(meta()), groups: groups.clone(), len: file.len() as u64 });
             let torn = decode(&file[..cut.index(file.len())]);
-            prop_assert!(groups.starts_with(&torn.groups));
+            prop_assert!(same_bytes(&groups, &torn.groups));
             prop_assert_eq!(decode(&file[..torn.len as usize]), torn);
         }
 
@@ -164,7 +201,7 @@ mod tests {
             bytes[at] ^= flip;
             let side = decode(&bytes);
             prop_assert!(side.len <= at as u64);
-            prop_assert!(groups.starts_with(&side.groups));
+            prop_assert!(same_bytes(&groups, &side.groups));
         }
     }
 }
