@@ -1,6 +1,7 @@
 //! The one integration test binary: the real agent, and the world it runs in.
 
 mod bad_config;
+mod chunk_keys;
 #[cfg(feature = "aws")]
 mod conformance;
 mod delivery;

@@ -252,10 +252,9 @@ fn the_lists_of_parameters_are_the_codes() -> Result<()> {
         listed("out_forward")?,
         fields::<affluent::output::forward::Params>()
     );
-    assert_eq!(
-        listed("buffer")?,
-        fields::<affluent::flush::params::Params>()
-    );
+    let mut buffer = fields::<affluent::flush::params::Params>();
+    buffer.append(&mut fields::<affluent::buffer::TimeParams>());
+    assert_eq!(listed("buffer")?, buffer);
     #[cfg(feature = "aws")]
     assert_eq!(
         listed("drain")?,

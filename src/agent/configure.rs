@@ -7,20 +7,22 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::buffer::Buffer;
+use crate::buffer::{self, Buffer, ChunkKeys, KeyDefaults};
 use crate::config::legacy::flat_buffer;
 use crate::config::{self, ConfigError, ConfigErrors, Element, Result};
 use crate::event::Collector;
 use crate::filter;
-use crate::flush::params::{ModeName, Owner};
+use crate::flush::params::Owner;
 use crate::flush::{Flusher, params};
 use crate::input::{self, Input};
-use crate::output::{self, Output, OutputContext};
+use crate::output::{self, Chunks, Output, OutputContext};
 use crate::route::circle::circles;
 use crate::route::copy::Copy;
 use crate::route::relabel::Relabel;
 use crate::route::{Action, Pattern, Router, Rule};
 
+/// out_file's `timekey`, in seconds.
+const DAY: u32 = 86_400;
 /// What `@log_level` may be.
 const LEVELS: [&str; 6] = ["trace", "debug", "info", "warn", "error", "fatal"];
 
@@ -258,33 +260,40 @@ impl<'a> Wiring<'a> {
     }
 
     fn output(&mut self, section: &Element) -> Option<Arc<dyn Collector>> {
-        let slices = section.plugin_type().is_ok_and(|name| name == "file");
+        let buffered = section.children().any(|child| child.name() == "buffer");
         // With an error here or below the rest is still read for its own errors.
-        let flat = self.attempt(flat_buffer(section, default_chunk_key(section)));
+        let flat = self.attempt(flat_buffer(section, default_keys(section).keys));
         let section = flat.as_ref().unwrap_or(section);
-        let context = self.settings.outputs.clone();
-        let configured = output::configure(section, &context);
-        let secondary = self.secondary(section, &context);
+        let keys = self.attempt(chunk_keys(section));
+        let settings = self.settings;
+        let context = |chunks| OutputContext {
+            chunks,
+            ..settings.outputs.clone()
+        };
+        // Where the keys are wrong, nothing more is said about them.
+        let (own, primarys) = match &keys {
+            Some(keys) => (Chunks::Own(keys.clone()), Chunks::Primarys(keys.clone())),
+            None => (Chunks::Any, Chunks::Any),
+        };
+        let configured = output::configure(section, &context(own));
+        let secondary = self.secondary(section, &context(primarys));
         let configured = self.attempt(configured);
         let id = configured
             .as_ref()
             .map(|known| self.id(section, known.plugin_type));
-        let unbuffered = configured.as_ref().is_some_and(|known| known.unbuffered);
+        let unbuffered = (configured.as_ref()).is_some_and(|known| known.unbuffered) && !buffered;
+        let no_keys = ChunkKeys::default();
         let owner = Owner {
             section,
-            default_mode: if unbuffered {
-                ModeName::Immediate
-            } else {
-                ModeName::Interval
-            },
-            slices,
+            unbuffered,
+            keys: keys.as_ref().unwrap_or(&no_keys),
             has_secondary: secondary.is_some(),
             root_dir: &self.settings.root_dir,
         };
         let settings = self.attempt(params::configure(owner));
-        let (configured, id, settings) = (configured?, id?, settings?);
+        let (configured, id, settings, keys) = (configured?, id?, settings?, keys?);
         self.smallest_total = self.smallest_total.min(settings.limits.total_bytes);
-        let buffer = Buffer::new(id.clone(), settings.limits);
+        let buffer = Buffer::new(id.clone(), keys, settings.limits);
         let flusher = Flusher::new(
             id,
             buffer.clone(),
@@ -449,13 +458,21 @@ fn open_files_each(limit: usize, sources: usize) -> usize {
     (files / sources.max(1)).max(1)
 }
 
-/// Fluentd's chunk key of an output that has none, where v0.12 parameters become a `<buffer>`.
-fn default_chunk_key(section: &Element) -> &'static str {
-    match section.plugin_type() {
-        Ok("file") => "time",
-        Ok("forward") => "tag",
-        _ => "",
-    }
+/// Fluentd's chunk keys of an output whose `<buffer>` names none.
+fn default_keys(section: &Element) -> KeyDefaults {
+    let (keys, timekey) = match section.plugin_type() {
+        Ok("file") => ("time", Some(DAY)),
+        Ok("forward") => ("tag", None),
+        _ => ("", None),
+    };
+    KeyDefaults { keys, timekey }
+}
+
+/// The chunk keys of an output.
+fn chunk_keys(section: &Element) -> Result<ChunkKeys> {
+    let absent = Element::synthetic(section, "buffer", None);
+    let buffer = section.section("buffer")?.unwrap_or(&absent);
+    buffer::chunk_keys(buffer, default_keys(section))
 }
 
 fn count(sections: &[Element], name: &str) -> usize {

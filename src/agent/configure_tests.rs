@@ -19,7 +19,7 @@ fn plan(text: &str) -> Plan {
 /// One event of the year 2000.
 fn chunk() -> Chunk {
     let tag = Tag::new("app");
-    let key = ChunkKey { tag: tag.clone() };
+    let key = ChunkKey::of_tag(tag.clone());
     let mut chunk = Chunk::new(key, Instant::now(), SystemTime::now());
     let mut batch = Entries::default();
     let time = EventTime {

@@ -17,7 +17,7 @@ pub struct Ledger {
     pub skipped: u64,
     /// Events that a filter removed or that no `<match>` took.
     pub dropped: u64,
-    /// Events dropped by `overflow_action drop_oldest_chunk`.
+    /// Events dropped by `overflow_action drop_oldest_chunk`, or because one alone is larger than `chunk_limit_size`.
     pub overflowed: u64,
     /// Events that an output took.
     pub delivered: u64,

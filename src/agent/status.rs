@@ -90,7 +90,8 @@ impl View {
             ledger::add(&mut sum.secondary, &delivered.secondary_records);
             ledger::add(&mut sum.backed_up, &delivered.backup_records);
             ledger::add(&mut sum.discarded, &delivered.discarded_records);
-            sum.overflowed += flusher.buffer().dropped_records();
+            let lost = flusher.buffer().lost();
+            sum.overflowed += lost.dropped_records + lost.oversized_records;
             sum.kept += backlog.records as u64;
         }
         sum

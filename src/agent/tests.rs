@@ -2,9 +2,9 @@ use std::sync::Mutex;
 
 use super::*;
 use crate::agent::configure::PlannedInput;
-use crate::buffer::{Buffer, Chunk, Limits, OverflowAction};
+use crate::buffer::{Buffer, Chunk, ChunkKeys, Compress, Limits, OverflowAction};
 use crate::event::{Creditor, Entries, EventStream, EventTime, Receipt, Tag};
-use crate::flush::{Backup, FlushMode, FlushSettings, RetrySettings, RetryType};
+use crate::flush::{Backup, Due, FlushMode, FlushSettings, RetrySettings, RetryType};
 use crate::input::Input;
 use crate::output::{Boxed, Output, WriteError};
 
@@ -119,7 +119,8 @@ fn plan(script: Script, takes: bool, mode: FlushMode) -> (Plan, Arc<Book>) {
         full_bytes: 1000,
         full_records: usize::MAX,
         total_bytes: 10_000,
-        overflow: OverflowAction::Wait,
+        compress: Compress::Text,
+        overflow: OverflowAction::Block,
     };
     let retry = RetrySettings {
         retry_type: RetryType::Periodic,
@@ -131,14 +132,16 @@ fn plan(script: Script, takes: bool, mode: FlushMode) -> (Plan, Arc<Book>) {
         secondary_threshold: None,
     };
     let settings = FlushSettings {
-        mode,
+        due: Due { mode, slice: None },
         workers: 1,
         burst_interval: Duration::ZERO,
+        thread_interval: Duration::ZERO,
+        queued_limit: 1,
         at_shutdown: true,
         slow_threshold: Duration::from_secs(20),
         retry,
     };
-    let buffer = Buffer::new("out", limits);
+    let buffer = Buffer::new("out", ChunkKeys::tag(), limits);
     let flusher = Flusher::new(
         "out".into(),
         buffer.clone(),

@@ -1,12 +1,17 @@
-//! A chunk: the unit that is sent, acknowledged and retried, with its id and key.
+//! A chunk: the unit that is sent, acknowledged and retried, with its id.
 
 use std::fmt;
+use std::io;
+use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 
+use super::file;
+use super::keys::ChunkKey;
+use super::{Compress, Pieces};
 use crate::event::{EventStream, Receipt, Tag};
 
 /// Sixteen bytes that name a chunk for ever: a resent chunk keeps its id, so a receiver can drop repeats.
@@ -30,6 +35,34 @@ impl ChunkId {
         ChunkId(id)
     }
 
+    /// An id that stands somewhere.
+    pub fn from_bytes(bytes: [u8; 16]) -> ChunkId {
+        ChunkId(bytes)
+    }
+
+    /// Its sixteen bytes.
+    pub fn to_bytes(self) -> [u8; 16] {
+        self.0
+    }
+
+    /// The id in a file name: 32 lower-case digits, or the 16 of v0.12, which count twice.
+    pub fn from_hex(digits: &str) -> Option<ChunkId> {
+        let lower = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+        if !digits.bytes().all(lower) {
+            return None;
+        }
+        let half = |digits: &str| u64::from_str_radix(digits, 16).ok().map(u64::to_be_bytes);
+        let (first, second) = match digits.len() {
+            16 => (half(digits)?, half(digits)?),
+            32 => (half(&digits[..16])?, half(&digits[16..])?),
+            _ => return None,
+        };
+        let mut id = [0; 16];
+        id[..8].copy_from_slice(&first);
+        id[8..].copy_from_slice(&second);
+        Some(ChunkId(id))
+    }
+
     /// The id as the forward protocol carries it: padded Base64 and, as Fluentd has it, a newline.
     pub fn to_base64(self) -> String {
         let mut text = STANDARD.encode(self.0);
@@ -50,47 +83,101 @@ impl fmt::Debug for ChunkId {
     }
 }
 
-/// What the events of one chunk have in common.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct ChunkKey {
-    /// The tag. Always part of the key, so that any chunk can go to any output.
-    pub tag: Tag,
-}
-
-/// Batches of entries that travel together. Holds their receipts: dropping a chunk forgets them, only
+/// Batches of entries that travel together. In memory it holds their receipts: dropping a chunk forgets them, only
 /// [`Chunk::release`] pays the debt.
 #[derive(Debug)]
 pub struct Chunk {
     id: ChunkId,
     key: ChunkKey,
-    segments: Vec<Bytes>,
+    compress: Compress,
+    place: Place,
     len: usize,
     records: usize,
     created: Instant,
-    receipts: Vec<Receipt>,
+}
+
+/// Where the bytes are.
+#[derive(Debug)]
+enum Place {
+    Memory {
+        segments: Vec<Bytes>,
+        receipts: Vec<Receipt>,
+    },
+    /// On disk, or on the way there, with the receipts of what is not durable yet.
+    File(Arc<file::Content>),
 }
 
 impl Chunk {
-    /// An empty chunk.
+    /// An empty chunk in memory.
     pub fn new(key: ChunkKey, now: Instant, clock: SystemTime) -> Chunk {
-        let id = ChunkId::new(clock);
         Chunk {
-            id,
+            id: ChunkId::new(clock),
             key,
-            segments: Vec::new(),
+            compress: Compress::Text,
+            place: Place::Memory {
+                segments: Vec::new(),
+                receipts: Vec::new(),
+            },
             len: 0,
             records: 0,
             created: now,
-            receipts: Vec::new(),
         }
+    }
+
+    /// A chunk on disk, with so many bytes and events in it. One that a restart left may be packed in parts: it is text to whoever reads it.
+    pub(super) fn on_disk(
+        content: Arc<file::Content>,
+        len: usize,
+        records: usize,
+        created: Instant,
+    ) -> Chunk {
+        Chunk {
+            id: content.id,
+            key: content.key.clone(),
+            compress: Compress::Text,
+            place: Place::File(content),
+            len,
+            records,
+            created,
+        }
+    }
+
+    /// The same chunk, whose batches all come packed like this.
+    pub fn kept(self, compress: Compress) -> Chunk {
+        Chunk { compress, ..self }
+    }
+
+    /// How all its bytes are kept; text for a chunk whose parts may differ.
+    pub fn compress(&self) -> Compress {
+        self.compress
     }
 
     /// Moves a batch in: no byte is copied.
     pub fn append(&mut self, stream: EventStream) {
         self.len += stream.entries.len();
         self.records += stream.count;
-        self.segments.push(stream.entries);
-        self.receipts.push(stream.receipt);
+        match &mut self.place {
+            Place::Memory { segments, receipts } => {
+                segments.push(stream.entries);
+                receipts.push(stream.receipt);
+            }
+            Place::File(content) => content.append(stream),
+        }
+    }
+
+    /// No more is appended: it goes to the queue.
+    pub(super) fn seal(&self) {
+        if let Place::File(content) = &self.place {
+            content.seal();
+        }
+    }
+
+    /// Its content, where that is on disk.
+    pub(super) fn content(&self) -> Option<&Arc<file::Content>> {
+        match &self.place {
+            Place::Memory { .. } => None,
+            Place::File(content) => Some(content),
+        }
     }
 
     /// Its name.
@@ -108,12 +195,29 @@ impl Chunk {
         &self.key.tag
     }
 
-    /// Contiguous entries, in pieces as they were read. Sent by vectored writes.
-    pub fn segments(&self) -> &[Bytes] {
-        &self.segments
+    /// Its bytes as they are kept, compressed or not, for vectored writes: a file's in pieces, so that a large chunk does not stand in
+    /// memory. Waits until a chunk on disk is durable: what is sent has the same id after a crash.
+    pub async fn pieces(&self) -> io::Result<Pieces> {
+        match &self.place {
+            Place::Memory { segments, .. } => Ok(Pieces::of(segments.clone())),
+            Place::File(content) => content.pieces(self.compress != Compress::Text).await,
+        }
     }
 
-    /// Bytes of entries.
+    /// All its entries, each part whole entries: for whoever looks into them. At most `chunk_limit_size` bytes, before `compress`.
+    pub async fn read(&self) -> io::Result<Vec<Bytes>> {
+        let (segments, compress) = match &self.place {
+            Place::Memory { segments, .. } => (segments.clone(), self.compress),
+            Place::File(content) => return content.read().await,
+        };
+        if compress == Compress::Text {
+            return Ok(segments);
+        }
+        // It may take long for a large chunk: not on a worker that others wait for.
+        tokio::task::spawn_blocking(move || compress.unpack(segments)).await?
+    }
+
+    /// Bytes as they are kept.
     pub fn len(&self) -> usize {
         self.len
     }
@@ -135,7 +239,10 @@ impl Chunk {
 
     /// Its lines are safe, or dropped by configuration and counted: pays the debt of every receipt.
     pub fn release(self) {
-        self.receipts.into_iter().for_each(Receipt::release);
+        match self.place {
+            Place::Memory { receipts, .. } => receipts.into_iter().for_each(Receipt::release),
+            Place::File(content) => content.end(),
+        }
     }
 }
 

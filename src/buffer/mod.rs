@@ -1,81 +1,65 @@
 //! Stage, queue and in flight: where batches become chunks and wait to be written.
 //!
 //! ```text
-//! emit ─► stage (one open chunk a tag) ─► queue (closed chunks, oldest first) ─► InFlight ─► purge
+//! emit ─► stage (one open chunk a key) ─► queue (closed chunks, oldest first) ─► InFlight ─► purge
 //!                                             ▲                                     │
 //!                                             └────────────── takeback (drop) ◄─────┘
 //! ```
 //!
 //! The buffer is the one place where the synchronous half (sources) and the asynchronous half (flush) meet, behind one lock
-//! that is held for an append or a move. It decides nothing about time: `flush` says which staged chunks are due. Chunks live in
-//! memory; what they owe (receipts) travels with them, so a crash means that their lines are read again.
+//! that is held for an append or a move. It decides nothing about time: `flush` says which staged chunks are due. In memory, what
+//! chunks owe (receipts) travels with them, so a crash means that their lines are read again; on disk ([`file`]) it is paid when they
+//! are durable, and the next start finds them.
 
+mod argument;
 mod chunk;
+mod compress;
+pub mod file;
+mod fill;
+mod keys;
+mod limits;
+mod open;
+mod pieces;
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
 use std::ops::Deref;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime};
 
+use bytes::Bytes;
 use tokio::sync::Notify;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
-pub use chunk::{Chunk, ChunkId, ChunkKey};
+pub use argument::{KeyDefaults, TimeParams, chunk_keys};
+pub use chunk::{Chunk, ChunkId};
+pub use compress::Compress;
+pub use keys::{ChunkKey, ChunkKeys, KeyField, Timekey, Variable};
+pub use limits::{Backlog, Limits, Lost, OverflowAction};
+pub use pieces::Pieces;
 
+use fill::{Most, Oversized};
+
+use crate::event::msgpack::read_text;
 use crate::event::{Collector, EventStream, Room, Tag};
-
-/// What happens to a new batch when `total_limit_size` is reached.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OverflowAction {
-    /// The source waits: `block`, and `throw_exception` too, since a tail source that is refused does just that.
-    Wait,
-    /// The oldest queued chunk is dropped, counted and reported.
-    DropOldestChunk,
-}
-
-/// The bounds of one buffer.
-#[derive(Clone, Debug)]
-pub struct Limits {
-    /// A chunk never grows beyond this, unless one batch alone is larger.
-    pub chunk_bytes: usize,
-    /// The same in events.
-    pub chunk_records: usize,
-    /// A staged chunk of this size goes to the queue without waiting for its time.
-    pub full_bytes: usize,
-    /// The same in events.
-    pub full_records: usize,
-    /// Stage, queue and in flight together.
-    pub total_bytes: usize,
-    /// What happens then.
-    pub overflow: OverflowAction,
-}
-
-/// What is in the buffer, in numbers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Backlog {
-    /// Chunks in stage, queue and in flight.
-    pub chunks: usize,
-    /// Of these, being written now.
-    pub in_flight: usize,
-    /// Bytes of entries in all of them.
-    pub bytes: usize,
-    /// Events in all of them.
-    pub records: usize,
-}
 
 #[derive(Default)]
 struct State {
     stage: HashMap<ChunkKey, Chunk>,
     queue: VecDeque<Chunk>,
     level: Backlog,
-    dropped_records: u64,
+    lost: Lost,
     full: bool,
 }
 
 /// The buffer of one output.
 pub struct Buffer {
     name: String,
+    keys: ChunkKeys,
     limits: Limits,
+    /// Where chunks are on disk; `None`: in memory.
+    storage: Option<file::Storage>,
+    resuming: open::Resuming,
     state: Mutex<State>,
     work: Notify,
     progress: Notify,
@@ -83,10 +67,32 @@ pub struct Buffer {
 
 impl Buffer {
     /// An empty buffer. `name` is the output's, for messages.
-    pub fn new(name: impl Into<String>, limits: Limits) -> Arc<Buffer> {
+    pub fn new(name: impl Into<String>, keys: ChunkKeys, limits: Limits) -> Arc<Buffer> {
+        Buffer::with_storage(name, keys, limits, None)
+    }
+
+    /// A buffer on disk. Nothing is touched, and nothing may be emitted, before [`Buffer::open`].
+    pub fn on_disk(
+        name: impl Into<String>,
+        keys: ChunkKeys,
+        limits: Limits,
+        settings: file::Settings,
+    ) -> Arc<Buffer> {
+        Buffer::with_storage(name, keys, limits, Some(file::Storage::new(settings)))
+    }
+
+    fn with_storage(
+        name: impl Into<String>,
+        keys: ChunkKeys,
+        limits: Limits,
+        storage: Option<file::Storage>,
+    ) -> Arc<Buffer> {
         Arc::new(Buffer {
             name: name.into(),
+            keys,
             limits,
+            storage,
+            resuming: open::Resuming::default(),
             state: Mutex::default(),
             work: Notify::new(),
             progress: Notify::new(),
@@ -98,9 +104,19 @@ impl Buffer {
         self.state().level
     }
 
-    /// Events that `drop_oldest_chunk` took.
-    pub fn dropped_records(&self) -> u64 {
-        self.state().dropped_records
+    /// What its bounds have cost.
+    pub fn lost(&self) -> Lost {
+        self.state().lost
+    }
+
+    /// What happens when it is full.
+    pub fn overflow_action(&self) -> OverflowAction {
+        self.limits.overflow
+    }
+
+    /// Chunks in the queue, not counting those that are being written.
+    pub fn queued(&self) -> usize {
+        self.state().queue.len()
     }
 
     /// Completes when there may be something to write or a new due time: an idle flush worker sleeps here.
@@ -126,29 +142,48 @@ impl Buffer {
         }
     }
 
-    /// Moves staged chunks for which `due` answers true to the queue; gives the creation time of the oldest that stays.
-    pub fn enqueue_due(&self, due: impl Fn(&Chunk) -> bool) -> Option<Instant> {
+    /// Moves staged chunks for which `due` answers true to the queue, the oldest first and at most `room` of them.
+    pub fn enqueue_due(&self, room: usize, mut due: impl FnMut(&Chunk) -> bool) {
         let mut state = self.state();
-        let mut ready: Vec<Chunk> = state
+        let mut ready: Vec<(Instant, ChunkKey)> = state
             .stage
-            .extract_if(|_, chunk| due(chunk))
-            .map(|(_, chunk)| chunk)
+            .values()
+            .filter(|chunk| due(chunk))
+            .map(|chunk| (chunk.created(), chunk.key().clone()))
             .collect();
-        ready.sort_by_key(Chunk::created);
-        state.queue.extend(ready);
-        state.stage.values().map(Chunk::created).min()
+        ready.sort_by_key(|(created, _)| *created);
+        ready.truncate(room);
+        let State { stage, queue, .. } = &mut *state;
+        let ready = ready.iter().filter_map(|(_, key)| stage.remove(key));
+        ready.for_each(|chunk| enqueue(queue, chunk));
     }
 
     /// Moves the whole stage to the queue and wakes the flush workers.
     pub fn enqueue_all(&self) {
-        self.enqueue_due(|_| true);
+        self.enqueue_due(usize::MAX, |_| true);
         self.work.notify_one();
     }
 
     /// Takes the oldest queued chunk for writing.
     pub fn dequeue(self: &Arc<Self>) -> Option<InFlight> {
+        self.dequeue_by(|_| Some(0))
+    }
+
+    /// Takes the queued chunk of the smallest rank for writing, the oldest of those; chunks without a rank stay. Nothing goes before 0.
+    pub fn dequeue_by(self: &Arc<Self>, rank: impl Fn(&Chunk) -> Option<u64>) -> Option<InFlight> {
         let mut state = self.state();
-        let chunk = state.queue.pop_front()?;
+        let mut best: Option<(u64, usize)> = None;
+        for (at, chunk) in state.queue.iter().enumerate() {
+            if let Some(rank) = rank(chunk)
+                && best.is_none_or(|(least, _)| rank < least)
+            {
+                best = Some((rank, at));
+                if rank == 0 {
+                    break;
+                }
+            }
+        }
+        let chunk = state.queue.remove(best?.1)?;
         state.level.in_flight += 1;
         if !state.queue.is_empty() {
             self.work.notify_one();
@@ -160,41 +195,120 @@ impl Buffer {
     }
 
     fn append(&self, stream: EventStream, now: Instant, clock: SystemTime) {
-        let key = ChunkKey {
-            tag: stream.tag.clone(),
-        };
-        let (bytes, records) = (stream.entries.len(), stream.count);
+        // A batch is looked into before the lock is taken.
+        let parts = self.keys.split(stream);
+        let parts: Vec<_> = parts
+            .into_iter()
+            .flat_map(|(key, part)| self.cut(key, part))
+            .collect();
         let mut state = self.state();
+        for (key, part) in parts {
+            self.append_part(&mut state, key, part, now, clock);
+        }
+        drop(state);
+        self.work.notify_one();
+    }
+
+    /// Events of one key as they are kept; in pieces where they are more than a chunk may be.
+    fn cut(&self, key: ChunkKey, part: EventStream) -> Vec<(ChunkKey, EventStream)> {
+        let Limits {
+            chunk_bytes: bytes,
+            chunk_records: records,
+            compress,
+            ..
+        } = self.limits;
+        if part.count <= records {
+            let packed = packed(compress, &part.entries);
+            if packed.len() <= bytes {
+                let part = EventStream {
+                    entries: packed,
+                    ..part
+                };
+                return vec![(key, part)];
+            }
+        }
+        let most = Most {
+            bytes: compress.safely(bytes),
+            records,
+        };
+        let alone = |entry: &[u8]| match compress {
+            Compress::Text => entry.len(),
+            _ => packed(compress, &Bytes::copy_from_slice(entry)).len(),
+        };
+        let cut = fill::cut(part, most, alone);
+        if !cut.oversized.is_empty() {
+            self.state().lost.oversized_records += cut.oversized.len() as u64;
+        }
+        for Oversized { nth, bytes: size } in cut.oversized {
+            error!(
+                plugin_id = self.name, tag = %key.tag, error_class = "BufferChunkOverflowError",
+                "a {size} bytes record (nth: {nth}) is larger than buffer chunk limit size ({}), skipped: its neighbours go on",
+                bytes
+            );
+        }
+        let keyed = |piece: EventStream| {
+            let entries = packed(compress, &piece.entries);
+            (key.clone(), EventStream { entries, ..piece })
+        };
+        cut.pieces.into_iter().map(keyed).collect()
+    }
+
+    /// Events of one key go to the staged chunk of this key.
+    fn append_part(
+        &self,
+        state: &mut State,
+        key: ChunkKey,
+        part: EventStream,
+        now: Instant,
+        clock: SystemTime,
+    ) {
+        let (bytes, records) = (part.entries.len(), part.count);
         let State {
             stage,
             queue,
             level,
             ..
-        } = &mut *state;
+        } = state;
         level.bytes += bytes;
         level.records += records;
         let chunk = match stage.entry(key) {
-            std::collections::hash_map::Entry::Occupied(mut open) => {
+            Entry::Occupied(mut open) => {
                 if self.overfills(open.get(), bytes, records) {
                     level.chunks += 1;
-                    let fresh = Chunk::new(open.key().clone(), now, clock);
-                    queue.push_back(std::mem::replace(open.get_mut(), fresh));
+                    let fresh = self.fresh(open.key().clone(), now, clock);
+                    enqueue(queue, std::mem::replace(open.get_mut(), fresh));
                 }
                 open.into_mut()
             }
-            std::collections::hash_map::Entry::Vacant(empty) => {
+            Entry::Vacant(empty) => {
                 level.chunks += 1;
-                let fresh = Chunk::new(empty.key().clone(), now, clock);
+                let fresh = self.fresh(empty.key().clone(), now, clock);
                 empty.insert(fresh)
             }
         };
-        chunk.append(stream);
-        if chunk.len() >= self.limits.full_bytes || chunk.records() >= self.limits.full_records {
+        chunk.append(part);
+        if self.is_complete(chunk) {
             let key = chunk.key().clone();
-            queue.extend(stage.remove(&key));
+            if let Some(chunk) = stage.remove(&key) {
+                enqueue(queue, chunk);
+            }
         }
-        drop(state);
-        self.work.notify_one();
+    }
+
+    fn fresh(&self, key: ChunkKey, now: Instant, clock: SystemTime) -> Chunk {
+        match &self.storage {
+            None => Chunk::new(key, now, clock),
+            Some(storage) => {
+                let content = storage.chunk(ChunkId::new(clock), key, clock);
+                Chunk::on_disk(content, 0, 0, now)
+            }
+        }
+        .kept(self.limits.compress)
+    }
+
+    /// Whether it goes to the queue without waiting for its time.
+    fn is_complete(&self, chunk: &Chunk) -> bool {
+        chunk.len() >= self.limits.full_bytes || chunk.records() >= self.limits.full_records
     }
 
     fn overfills(&self, chunk: &Chunk, bytes: usize, records: usize) -> bool {
@@ -209,9 +323,10 @@ impl Buffer {
                 return;
             };
             state.level.leave(&oldest);
-            state.dropped_records += oldest.records() as u64;
+            state.lost.dropped_chunks += 1;
+            state.lost.dropped_records += oldest.records() as u64;
             warn!(
-                plugin_id = self.name, chunk = %oldest.id(), records = oldest.records(), bytes = oldest.len(),
+                plugin_id = self.name, chunk_id = %oldest.id(), records = oldest.records(), bytes = oldest.len(),
                 "dropping oldest chunk to make space after buffer overflow"
             );
             oldest.release();
@@ -221,6 +336,16 @@ impl Buffer {
     fn state(&self) -> MutexGuard<'_, State> {
         // No code under the lock panics half-way through a change, so a poisoned state is still whole.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn packed(compress: Compress, entries: &Bytes) -> Bytes {
+    match compress {
+        Compress::Text => entries.clone(),
+        _ => compress
+            .pack(&[entries])
+            .expect("compressing from memory to memory cannot fail")
+            .into(),
     }
 }
 
@@ -235,11 +360,13 @@ impl Collector for Buffer {
             state.full = full;
             let (bytes, limit) = (state.level.bytes, self.limits.total_bytes);
             if full {
+                state.lost.pauses += 1;
                 warn!(
                     plugin_id = self.name,
+                    action = self.limits.overflow.word(),
                     bytes,
                     total_limit_size = limit,
-                    "buffer is full, reading paused"
+                    "failed to write data into buffer by buffer overflow, reading paused"
                 );
             } else {
                 info!(
@@ -251,11 +378,20 @@ impl Collector for Buffer {
             }
         }
         drop(state);
-        if !full {
-            return Room::Ready;
+        // A disk that takes nothing is a full buffer; its writer says so.
+        if full
+            || self
+                .storage
+                .as_ref()
+                .is_some_and(file::Storage::is_in_trouble)
+        {
+            self.enqueue_all();
+            return Room::Full;
         }
-        self.enqueue_all();
-        Room::Full
+        match self.storage.as_ref().is_some_and(file::Storage::is_behind) {
+            true => Room::Full,
+            false => Room::Ready,
+        }
     }
 
     fn emit(&self, stream: EventStream) {
@@ -267,12 +403,9 @@ impl Collector for Buffer {
     }
 }
 
-impl Backlog {
-    fn leave(&mut self, chunk: &Chunk) {
-        self.chunks -= 1;
-        self.bytes -= chunk.len();
-        self.records -= chunk.records();
-    }
+fn enqueue(queue: &mut VecDeque<Chunk>, chunk: Chunk) {
+    chunk.seal();
+    queue.push_back(chunk);
 }
 
 /// A chunk that is being written. [`InFlight::purge`] ends its life; dropping the guard (an error, a cancelled task, a

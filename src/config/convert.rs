@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use jiff::tz::{Offset, TimeZone};
+
 use super::json::Json;
 
 /// A number and whether something stood behind it that was not read.
@@ -186,6 +188,31 @@ fn meant_seconds(text: &str) -> Option<f64> {
         rest = &rest[unit_end..];
     }
     Some(seconds)
+}
+
+/// `+HH:MM`, `+HHMM`, `+HH` or `Region/City`. Abbreviations are refused, as in Fluentd.
+pub(crate) fn zone(text: &str) -> Converted<TimeZone> {
+    let zone = match text.starts_with(['+', '-']) {
+        true => offset(text),
+        false if text.contains('/') => TimeZone::get(text).ok(),
+        false => None,
+    };
+    zone.ok_or_else(|| format!("Unsupported timezone '{text}' (write +09:00, +0900 or Asia/Tokyo)"))
+}
+
+fn offset(text: &str) -> Option<TimeZone> {
+    let digits: String = text[1..].chars().filter(|c| *c != ':').collect();
+    if !matches!(text.len(), 3 | 5 | 6) || !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    let number: i32 = digits.parse().ok()?;
+    let minutes = match digits.len() {
+        2 => number * 60,
+        4 => number / 100 * 60 + number % 100,
+        _ => return None,
+    };
+    let seconds = if text.starts_with('-') { -60 } else { 60 } * minutes;
+    Some(TimeZone::fixed(Offset::from_seconds(seconds).ok()?))
 }
 
 /// The items of a list: JSON, or text between commas, blanks trimmed, empty items at the end dropped. `None` is JSON's null.

@@ -86,14 +86,19 @@ pub fn flat_buffer(element: &Element, default_chunk_key: &str) -> Result<Element
     if has_section(element, "buffer") {
         return Ok(flush_interval_beside_buffer(element));
     }
-    let flat = BUFFER.iter().map(|(flat, _)| *flat);
+    let slices = element.has("time_slice_format");
+    let key = if slices { "time" } else { default_chunk_key };
+    // Without time slices `timezone` is the formatter's alone.
+    let names = BUFFER
+        .into_iter()
+        .filter(|(flat, _)| *flat != "timezone" || key == "time");
+    let flat = names.clone().map(|(flat, _)| flat);
     if !has_any(element, flat.chain(["time_slice_format", "retry_wait"])) {
         return Ok(element.clone());
     }
-    let slices = element.has("time_slice_format");
-    let key = if slices { "time" } else { default_chunk_key };
     let mut buffer = Element::synthetic(element, "buffer", Some(key).filter(|key| !key.is_empty()));
-    for (flat, name) in BUFFER {
+    let homeless = has_path_without_type(element, default_chunk_key);
+    for (flat, name) in names.filter(|(flat, _)| *flat != "buffer_path" || !homeless) {
         buffer.copy_param(element, flat, name);
     }
     if element.has("flush_interval") {
@@ -114,6 +119,18 @@ pub fn flat_buffer(element: &Element, default_chunk_key: &str) -> Result<Element
         buffer.set_text("timekey", "86400");
     }
     Ok(element.with_section(buffer))
+}
+
+/// A `buffer_path` where nobody asks for a file buffer. out_file, whose chunk key is `time`, has one by default.
+fn has_path_without_type(element: &Element, default_chunk_key: &str) -> bool {
+    let homeless =
+        element.has("buffer_path") && !element.has("buffer_type") && default_chunk_key != "time";
+    if homeless && element.get("buffer_path").is_some() {
+        let message = "without buffer_type file Fluentd keeps chunks in memory and never uses this path, and so it is here: tailed lines stay \
+                       safe in their files; to keep chunks on disk add buffer_type file";
+        element.warn_at("buffer_path", message);
+    }
+    homeless
 }
 
 /// A flat `flush_interval` beside a `<buffer>`: Fluentd takes its presence, and then flushes at `<buffer>`'s own interval, 60 seconds by default.

@@ -72,6 +72,34 @@ fn nothing_is_converted_without_a_flat_parameter_or_beside_a_buffer() {
 }
 
 #[test]
+fn a_path_without_a_type_stays_unused_and_says_so() {
+    let (config, match_element) = element("<match>\nnum_threads 2\nbuffer_path /b\n</match>");
+    let converted = flat_buffer(&match_element, "tag").expect("ok");
+    assert_eq!(params(&converted, "buffer"), ["flush_thread_count=2"]);
+    let warning = config.warnings()[0].line();
+    assert!(
+        warning.starts_with("text:3: in <match>: buffer_path: without buffer_type file"),
+        "{warning}"
+    );
+    let (config, file) = element("<match>\nbuffer_path /b\n</match>");
+    let converted = flat_buffer(&file, "time").expect("ok");
+    assert_eq!(params(&converted, "buffer"), ["path=/b", "timekey=86400"]);
+    assert_eq!(config.warnings().len(), 0);
+}
+
+#[test]
+fn a_time_zone_without_slices_makes_no_buffer() {
+    let (_, stdout) = element("<match>\ntimezone +0900\n</match>");
+    assert_eq!(flat_buffer(&stdout, "").expect("ok").children().count(), 0);
+    let (_, file) = element("<match>\ntimezone +0900\n</match>");
+    let converted = flat_buffer(&file, "time").expect("ok");
+    assert_eq!(
+        params(&converted, "buffer"),
+        ["timekey_zone=+0900", "timekey=86400"]
+    );
+}
+
+#[test]
 fn a_flat_retry_wait_is_honoured_with_a_warning() {
     let (config, match_element) = element("<match>\nretry_wait 3s\n</match>");
     let converted = flat_buffer(&match_element, "").expect("ok");

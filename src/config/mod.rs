@@ -19,7 +19,7 @@ pub mod system;
 mod tree;
 pub mod types;
 
-pub(crate) use convert::seconds;
+pub(crate) use convert::{seconds, zone};
 pub use element::Element;
 pub use error::{ConfigError, ConfigErrors};
 pub(crate) use json::Json;

@@ -4,6 +4,7 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::time::Duration;
 
+use jiff::tz::TimeZone;
 use serde::de::{Deserialize, Deserializer, Error, Visitor};
 
 use super::convert;
@@ -22,6 +23,10 @@ impl Time {
 /// A size in bytes: `512`, `8k`, `16m`, `1g`, `2t` (powers of 1024). Fluentd's `-1` ("no limit") is `u64::MAX`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Size(pub u64);
+
+/// A time zone: `+09:00`, `+0900`, `+09` or `Asia/Tokyo`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Zone(pub TimeZone);
 
 /// A secret: prints as `xxxxxx` everywhere.
 #[derive(Clone, PartialEq, Eq, Default)]
@@ -51,6 +56,12 @@ impl<'de> Deserialize<'de> for Time {
 impl<'de> Deserialize<'de> for Size {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Size, D::Error> {
         from_text(deserializer, |text| convert::size(text).map(Size))
+    }
+}
+
+impl<'de> Deserialize<'de> for Zone {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Zone, D::Error> {
+        from_text(deserializer, |text| convert::zone(text).map(Zone))
     }
 }
 

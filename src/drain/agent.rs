@@ -137,7 +137,7 @@ mod tests {
     use super::*;
     use crate::agent::Plan;
     use crate::agent::configure::PlannedInput;
-    use crate::buffer::{Limits, OverflowAction};
+    use crate::buffer::{Buffer, ChunkKeys, Compress, Limits, OverflowAction};
     use crate::input::{Input, Progress, Surroundings};
     use crate::stop::Phase;
 
@@ -184,13 +184,14 @@ mod tests {
             full_bytes: 1000,
             full_records: usize::MAX,
             total_bytes: 10_000,
-            overflow: OverflowAction::Wait,
+            compress: Compress::Text,
+            overflow: OverflowAction::Block,
         };
         let plan = Plan {
             inputs: vec![PlannedInput {
                 id: "tail.0".into(),
                 input: Box::new(Hindered),
-                collector: crate::buffer::Buffer::new("out", limits),
+                collector: Buffer::new("out", ChunkKeys::tag(), limits),
             }],
             flushers: vec![],
             routers: vec![],

@@ -63,7 +63,7 @@ impl FakeAgent {
             let (entries, count) = entries.freeze();
             let tag = Tag::new("app.log");
             let mut chunk = Chunk::new(
-                ChunkKey { tag: tag.clone() },
+                ChunkKey::of_tag(tag.clone()),
                 Instant::now(),
                 SystemTime::now(),
             );
@@ -91,7 +91,7 @@ impl FakeAgent {
     pub fn queue_malformed(&self) {
         let tag = Tag::new("app.log");
         let mut chunk = Chunk::new(
-            ChunkKey { tag: tag.clone() },
+            ChunkKey::of_tag(tag.clone()),
             Instant::now(),
             SystemTime::now(),
         );

@@ -14,8 +14,8 @@ use super::heartbeat::Setting;
 use super::zabbix::{self, Zabbix};
 use crate::config::types::Time;
 use crate::config::{self, ConfigErrors, Element};
-use crate::output::Output;
 use crate::output::s3::{self, Store};
+use crate::output::{Chunks, Output};
 
 /// Who tells us that the instance terminates.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -290,7 +290,7 @@ fn configure_spill(
 ) -> config::Result<Spill> {
     match section.plugin_type()? {
         "s3" => {
-            let s3 = s3::configure(section)?;
+            let s3 = s3::configure(section, &Chunks::Any)?;
             let place = Place {
                 store: s3.store().clone(),
                 path: s3.path().to_owned(),

@@ -216,9 +216,8 @@ struct Picky;
 
 impl Output for Picky {
     fn write<'a>(&'a self, chunk: &'a Chunk) -> Boxed<'a, Result<(), WriteError>> {
-        let malformed = chunk.segments()[0].starts_with(&[0xc1]);
         Box::pin(async move {
-            match malformed {
+            match chunk.read().await?[0].starts_with(&[0xc1]) {
                 true => Err(WriteError::Unrecoverable(anyhow::anyhow!("no entry"))),
                 false => Ok(()),
             }

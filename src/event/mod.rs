@@ -3,9 +3,11 @@
 //! Every room passes [`EventStream`]s to the next by [`Collector::emit`]. Nothing here knows where events come from
 //! (`input`) or where they go (`route`, `buffer`).
 
+pub mod accessor;
 pub mod msgpack;
 pub mod receipt;
 pub mod record;
+pub mod text;
 pub mod time;
 
 use std::fmt;

@@ -11,12 +11,12 @@ use bytes::Bytes;
 use serde::Deserialize;
 use tracing::{debug, warn};
 
-use super::accessor::{Accessor, Found};
-use super::{Filter, Filtered, text};
+use super::{Filter, Filtered};
 use crate::config::types::Regexp;
 use crate::config::{ConfigErrors, Element, Result};
-use crate::event::Tag;
+use crate::event::accessor::{Accessor, Found};
 use crate::event::msgpack::entries;
+use crate::event::{Tag, text};
 use crate::parse::regexp::{Flags, Pattern};
 
 /// The highest N of the old `regexpN` and `excludeN`.

@@ -5,11 +5,9 @@ use bytes::Bytes;
 use crate::config::{Element, Result};
 use crate::event::Tag;
 
-mod accessor;
 mod grep;
 mod record_transformer;
 mod template;
-mod text;
 
 /// What a filter made of a batch.
 #[derive(Debug)]

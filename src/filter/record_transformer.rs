@@ -10,13 +10,13 @@ use bytes::Bytes;
 use serde::Deserialize;
 
 use super::template::{Mode, Scene, Template};
-use super::{Filter, Filtered, text};
+use super::{Filter, Filtered};
 use crate::config::{ConfigErrors, Element, Json, Result};
 use crate::event::msgpack::{
     RawEntry, entries, write_array_header, write_bool, write_f64, write_int, write_map_header,
     write_str, write_uint,
 };
-use crate::event::{Entries, EventTime, MapWriter, Tag, record};
+use crate::event::{Entries, EventTime, MapWriter, Tag, record, text};
 
 /// The parameters, with Fluentd's defaults.
 #[derive(Clone, Debug, Deserialize)]

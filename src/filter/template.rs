@@ -6,9 +6,8 @@
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use super::text;
 use crate::event::msgpack::{write_bin, write_str};
-use crate::event::{EventTime, Tag, record};
+use crate::event::{EventTime, Tag, record, text};
 
 /// What a placeholder may refer to.
 #[derive(Debug)]

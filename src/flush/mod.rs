@@ -1,15 +1,18 @@
 //! THE loop: dequeue → write → purge, or take back and retry, or secondary, or backup.
 //!
-//! The only place that retries. An output's `write` tries once; what its failure leads to is decided by [`retry`], what is due by
-//! [`due`]. An idle worker sleeps until something is due or arrives, never for a tick.
+//! The only place that retries. An output's `write` tries once; what its failure leads to is decided by [`retry`] and [`retries`], what is
+//! due by [`due`]. An idle worker sleeps until something is due or arrives, never for a tick.
 
 pub mod backup;
+mod checks;
+mod counters;
 pub mod due;
 pub mod params;
+mod retries;
 pub mod retry;
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -21,48 +24,34 @@ use crate::output::{Output, WriteError};
 use crate::stop::{Phase, Stop};
 
 pub use backup::{Backup, Kept};
-pub use due::FlushMode;
+pub use counters::Delivered;
+pub use due::{Due, FlushMode};
 pub use retry::{RetrySettings, RetryType};
 
-use retry::{Retry, Target, Verdict};
-
-/// A hurried output tells its failures at most this often.
-const QUIET: Duration = Duration::from_secs(60);
+use counters::Quiet;
+use due::{Now, When};
+use retries::Retries;
+use retry::{Target, Verdict};
 
 /// How one output is flushed: the flush part of its `<buffer>`.
 #[derive(Clone, Debug)]
 pub struct FlushSettings {
-    /// `flush_mode` with its interval.
-    pub mode: FlushMode,
+    /// `flush_mode` with its interval, and the length of a time slice.
+    pub due: Due,
     /// `flush_thread_count`: how many chunks are written at once.
     pub workers: usize,
     /// `flush_thread_burst_interval`: the pause between two chunks of one worker. Zero unless configured.
     pub burst_interval: Duration,
+    /// `flush_thread_interval`: the least time between two looks for chunks that are due by time. Zero unless configured.
+    pub thread_interval: Duration,
+    /// `queued_chunks_limit_size`: chunks that are due by time stay in the stage while so many are queued.
+    pub queued_limit: usize,
     /// `flush_at_shutdown`.
     pub at_shutdown: bool,
     /// `slow_flush_log_threshold`.
     pub slow_threshold: Duration,
     /// When to try again.
     pub retry: RetrySettings,
-}
-
-/// What became of the events of one output, since the start.
-#[derive(Debug, Default)]
-pub struct Delivered {
-    /// Events written by the output itself.
-    pub records: AtomicU64,
-    /// Bytes of entries written by the output or its secondary.
-    pub bytes: AtomicU64,
-    /// Chunks written by the output itself.
-    pub chunks: AtomicU64,
-    /// Events written by the secondary.
-    pub secondary_records: AtomicU64,
-    /// Events that went to the backup directory.
-    pub backup_records: AtomicU64,
-    /// Events that were thrown away by `disable_chunk_backup`.
-    pub discarded_records: AtomicU64,
-    /// Attempts that failed.
-    pub errors: AtomicU64,
 }
 
 /// One buffered output: its buffer, its destination, and what is owed between them.
@@ -73,7 +62,8 @@ pub struct Flusher {
     secondary: Option<Arc<dyn Output>>,
     settings: FlushSettings,
     backup: Backup,
-    retry: Mutex<Retry>,
+    retries: Mutex<Retries>,
+    next_look: Mutex<Option<Instant>>,
     quiet: Mutex<Quiet>,
     hurried: AtomicBool,
     pace: watch::Sender<Pace>,
@@ -89,25 +79,6 @@ enum Pace {
     Settle,
     /// Nothing: even the write in progress is given up.
     Pause,
-}
-
-/// Makes one line of many failures: the first, then one a minute.
-#[derive(Debug, Default)]
-struct Quiet {
-    until: Option<Instant>,
-    failures: u64,
-}
-
-impl Quiet {
-    /// How many failures a line stands for now; `None`: no line yet.
-    fn failed(&mut self, now: Instant) -> Option<u64> {
-        self.failures += 1;
-        if self.until.is_some_and(|until| now < until) {
-            return None;
-        }
-        self.until = Some(now + QUIET);
-        Some(std::mem::take(&mut self.failures))
-    }
 }
 
 enum Step {
@@ -131,9 +102,10 @@ impl Flusher {
             buffer,
             output,
             secondary,
+            retries: Mutex::new(Retries::new(settings.retry.clone())),
+            next_look: Mutex::default(),
             settings,
             backup,
-            retry: Mutex::default(),
             quiet: Mutex::default(),
             hurried: AtomicBool::new(false),
             pace: watch::Sender::new(Pace::Run),
@@ -176,14 +148,14 @@ impl Flusher {
         self.buffer.backlog()
     }
 
-    /// Whether the last attempt failed and the next waits for its time.
+    /// Whether some attempt has failed whose chunk is still here.
     pub fn is_in_trouble(&self) -> bool {
-        self.retry().next().is_some()
+        self.retries().in_trouble()
     }
 
     /// A forced flush: everything staged goes to the queue and a pending back-off ends.
     pub fn force(&self) {
-        self.retry().hurry(Instant::now());
+        self.retries().hurry(Instant::now());
         self.buffer.enqueue_all();
     }
 
@@ -227,10 +199,12 @@ impl Flusher {
 
     /// Takes the oldest chunk that is not being written, for the spill of a drain.
     pub fn take(&self) -> Option<InFlight> {
-        self.buffer.dequeue().or_else(|| {
-            self.buffer.enqueue_due(|_| true);
+        let taken = self.buffer.dequeue().or_else(|| {
+            self.buffer.enqueue_all();
             self.buffer.dequeue()
-        })
+        })?;
+        self.retries().forget(taken.id());
+        Some(taken)
     }
 
     /// One flush worker (`flush.<id>.<n>`): runs until `stop` reaches [`Phase::Close`]. A chunk that is being written then
@@ -240,7 +214,7 @@ impl Flusher {
         tokio::pin!(closed);
         loop {
             let step = async {
-                match self.next(Instant::now()) {
+                match self.next(Now::read()) {
                     Step::Write(chunk) => self.attempt(chunk).await,
                     Step::WaitUntil(due) => tokio::select! {
                         () = self.buffer.work() => {}
@@ -270,39 +244,80 @@ impl Flusher {
         let _ = self.pace.subscribe().wait_for(|pace| *pace == wanted).await;
     }
 
-    fn next(&self, now: Instant) -> Step {
+    fn next(&self, now: Now) -> Step {
         if *self.pace.borrow() == Pace::Settle {
             return Step::Wait;
         }
-        if let Some(next) = self.retry().next()
-            && next > now
-        {
-            return Step::WaitUntil(next);
-        }
-        if let Some(chunk) = self.buffer.dequeue() {
+        let retries = self.retries();
+        let take = || {
+            self.buffer
+                .dequeue_by(|chunk| retries.rank(chunk.id(), now.instant))
+        };
+        if let Some(chunk) = take() {
             return Step::Write(chunk);
         }
-        let mode = if self.hurried.load(Ordering::Relaxed) {
-            FlushMode::Immediate
-        } else {
-            self.settings.mode
-        };
-        let oldest = self
-            .buffer
-            .enqueue_due(|chunk| mode.is_due(chunk.created(), now));
-        match (
-            self.buffer.dequeue(),
-            oldest.and_then(|created| mode.due_at(created)),
-        ) {
-            (Some(chunk), _) => Step::Write(chunk),
-            (None, Some(due)) => Step::WaitUntil(due),
-            (None, None) => Step::Wait,
+        let mut wake = retries.wake(now.instant);
+        if !retries.holds(now.instant) {
+            // One chunk that waits for its own next attempt must not keep the others in the stage.
+            let aside = match retries.at_fault() {
+                true => 0,
+                false => retries.waiting(),
+            };
+            let next = self.enqueue_due(now, aside);
+            if let Some(chunk) = take() {
+                return Step::Write(chunk);
+            }
+            wake = wake.into_iter().chain(next).min();
         }
+        wake.map_or(Step::Wait, Step::WaitUntil)
+    }
+
+    /// Queues what is due by time; tells when to look again. `aside` queued chunks do not count for `queued_chunks_limit_size`.
+    fn enqueue_due(&self, now: Now, aside: usize) -> Option<Instant> {
+        let hurried = self.hurried.load(Ordering::Relaxed);
+        if !hurried && let Some(look) = self.before_next_look(now.instant) {
+            return Some(look);
+        }
+        let due = match hurried {
+            true => Due {
+                mode: FlushMode::Immediate,
+                slice: None,
+            },
+            false => self.settings.due,
+        };
+        let queued = self.buffer.queued().saturating_sub(aside);
+        let room = match hurried {
+            true => usize::MAX,
+            false => self.settings.queued_limit.saturating_sub(queued),
+        };
+        let mut next: Option<Instant> = None;
+        self.buffer.enqueue_due(room, |chunk| {
+            match due.when(chunk.created(), chunk.key().timekey, now) {
+                When::Now => return true,
+                When::At(due) => next = next.into_iter().chain([due]).min(),
+                When::Never => {}
+            }
+            false
+        });
+        next
+    }
+
+    /// With `flush_thread_interval`: the time of the next look, where it has not come.
+    fn before_next_look(&self, now: Instant) -> Option<Instant> {
+        if self.settings.thread_interval.is_zero() {
+            return None;
+        }
+        let mut next = (self.next_look.lock()).unwrap_or_else(PoisonError::into_inner);
+        let wait = next.filter(|next| *next > now);
+        if wait.is_none() {
+            *next = Some(now + self.settings.thread_interval);
+        }
+        wait
     }
 
     async fn attempt(&self, chunk: InFlight) {
         let began = Instant::now();
-        let target = self.retry().target(began, &self.settings.retry);
+        let target = self.retries().target(chunk.id(), began);
         let output = match (target, &self.secondary) {
             (Target::Secondary, Some(secondary)) => secondary,
             _ => &self.output,
@@ -331,7 +346,7 @@ impl Flusher {
             .bytes
             .fetch_add(chunk.len() as u64, Ordering::Relaxed);
         self.delivered.chunks.fetch_add(1, Ordering::Relaxed);
-        if self.retry().succeeded() {
+        if self.retries().succeeded(chunk.id(), target) {
             let by = if target == Target::Primary {
                 ""
             } else {
@@ -346,13 +361,13 @@ impl Flusher {
         self.delivered.errors.fetch_add(1, Ordering::Relaxed);
         let now = Instant::now();
         let (verdict, retry_times) = {
-            let mut retry = self.retry();
+            let mut retries = self.retries();
             let verdict = if self.hurried.load(Ordering::Relaxed) {
-                retry.failed_in_hurry(now)
+                retries.failed_in_hurry(chunk.id(), now)
             } else {
-                retry.failed(now, &self.settings.retry, fastrand::f64() * 2.0 - 1.0)
+                retries.failed(chunk.id(), target, now, fastrand::f64() * 2.0 - 1.0)
             };
-            (verdict, retry.times().unwrap_or(0))
+            (verdict, retries.times(chunk.id()))
         };
         match verdict {
             Verdict::RetryAt(next) => {
@@ -375,7 +390,7 @@ impl Flusher {
                     plugin_id = self.id, chunk = %chunk.id(), records = chunk.records(), error = format!("{reason:#}"),
                     "hit limit for retries. this chunk is given up, the others stay in the queue."
                 );
-                self.back_up(chunk).await;
+                self.give_up(chunk, target).await;
             }
         }
     }
@@ -396,10 +411,19 @@ impl Flusher {
             plugin_id = self.id, chunk = %chunk.id(), records = chunk.records(), error = format!("{reason:#}"),
             "got unrecoverable error in {}.", if target == Target::Primary { "primary" } else { "secondary" }
         );
-        if let (Target::Primary, Some(secondary)) = (target, &self.secondary)
-            && secondary.write(&chunk).await.is_ok()
-        {
-            return self.succeeded(chunk, Target::Secondary);
+        self.give_up(chunk, target).await;
+    }
+
+    /// The last way of a chunk that its output does not take: once to the secondary, if that has not failed yet, or beside the buffer.
+    async fn give_up(&self, chunk: InFlight, target: Target) {
+        if let (Target::Primary, Some(secondary)) = (target, &self.secondary) {
+            match secondary.write(&chunk).await {
+                Ok(()) => return self.succeeded(chunk, Target::Secondary),
+                Err(reason) => warn!(
+                    plugin_id = self.id, chunk = %chunk.id(), error = format!("{reason:#}"),
+                    "failed to flush the buffer with secondary output."
+                ),
+            }
         }
         self.back_up(chunk).await;
     }
@@ -420,12 +444,12 @@ impl Flusher {
                     }
                 };
                 counter.fetch_add(records, Ordering::Relaxed);
-                self.retry().succeeded();
+                self.retries().forget(chunk.id());
                 chunk.purge();
             }
             Err(reason) => {
-                self.retry()
-                    .failed(Instant::now(), &self.settings.retry, 0.0);
+                self.retries()
+                    .failed(chunk.id(), Target::Secondary, Instant::now(), 0.0);
                 error!(
                     plugin_id = self.id, chunk = %chunk.id(), error = format!("{reason:#}"),
                     "cannot back up the chunk, it stays in the queue and is tried again"
@@ -436,6 +460,7 @@ impl Flusher {
 
     fn warn_if_slow(&self, elapsed: Duration) {
         if elapsed > self.settings.slow_threshold {
+            self.delivered.slow.fetch_add(1, Ordering::Relaxed);
             warn!(
                 plugin_id = self.id,
                 elapsed_time = elapsed.as_secs_f64(),
@@ -445,8 +470,8 @@ impl Flusher {
         }
     }
 
-    fn retry(&self) -> MutexGuard<'_, Retry> {
-        self.retry.lock().unwrap_or_else(PoisonError::into_inner)
+    fn retries(&self) -> MutexGuard<'_, Retries> {
+        self.retries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

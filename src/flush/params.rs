@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::FlushSettings;
 use super::backup::Backup;
-use super::due::FlushMode;
+use super::due::{Due, FlushMode};
 use super::retry::{RetrySettings, RetryType};
-use crate::buffer::{Limits, OverflowAction};
+use super::{FlushSettings, checks};
+use crate::buffer::{ChunkKeys, Compress, Limits, OverflowAction};
 use crate::config::types::{Size, Time};
 use crate::config::{self, ConfigErrors, Element, Result};
 
@@ -17,7 +17,7 @@ use crate::config::{self, ConfigErrors, Element, Result};
 /// sending overlaps reading.
 const FULL_CHUNK: usize = 8 << 20;
 /// More workers for one output than this are a mistake: each may hold a chunk and a connection.
-const MOST_THREADS: usize = 64;
+pub(super) const MOST_THREADS: usize = 64;
 
 /// Parameters of `<buffer>`, spelled as Fluentd spells them.
 #[derive(Debug, Deserialize)]
@@ -34,8 +34,17 @@ pub struct Params {
     pub flush_at_shutdown: bool,
     /// How many chunks are written at once.
     pub flush_thread_count: usize,
+    /// Least time between two looks for chunks that are due by time, in seconds. Fluentd's default is one second; ours is 0: an idle thread
+    /// wakes when a chunk is due.
+    pub flush_thread_interval: f64,
     /// Pause between two chunks of one thread, in seconds. Fluentd's default of one second is a ceiling of one chunk a second; ours is 0.
     pub flush_thread_burst_interval: f64,
+    /// While so many chunks are queued, those that are due by time stay in the stage and grow. Unset: `flush_thread_count`.
+    pub queued_chunks_limit_size: Option<usize>,
+    /// How long after the end of its time slice a chunk is flushed: for events that come late.
+    pub timekey_wait: Time,
+    /// How chunks are kept: `text`, `gzip` or `zstd`. out_forward with the same `compress` sends them as they are.
+    pub compress: Compress,
     /// What a full buffer means: `block` and `throw_exception` pause a tail source, `drop_oldest_chunk` drops, counts and reports.
     pub overflow_action: OverflowName,
     /// How the waits between attempts grow.
@@ -108,7 +117,11 @@ impl Default for Params {
             flush_interval: Time(Duration::from_secs(60)),
             flush_at_shutdown: true,
             flush_thread_count: 1,
+            flush_thread_interval: 0.0,
             flush_thread_burst_interval: 0.0,
+            queued_chunks_limit_size: None,
+            timekey_wait: Time(Duration::from_secs(600)),
+            compress: Compress::Text,
             overflow_action: OverflowName::ThrowException,
             retry_type: RetryName::ExponentialBackoff,
             retry_wait: Time(Duration::from_secs(1)),
@@ -148,37 +161,16 @@ const WITHOUT_EFFECT: &[(&str, &str)] = &[
         "chunks live in memory; nothing is written to disk",
     ),
     (
-        "flush_thread_interval",
-        "an idle flush thread is woken when there is something to flush; it does not poll",
-    ),
-    (
         "delayed_commit_timeout",
-        "a chunk waits for its acknowledgement as long as the output's own timeout says",
-    ),
-    (
-        "queued_chunks_limit_size",
-        "chunks are queued when they are due; total_limit_size bounds them",
-    ),
-    (
-        "compress",
-        "chunks are kept as they are in memory; out_forward compresses while sending with its own compress",
+        "a chunk waits for its acknowledgement as long as the output's own timeout says (ack_response_timeout), as in Fluentd",
     ),
     (
         "decompression_size_limit",
-        "chunks are never compressed in memory",
+        "a chunk that this agent has compressed is read whole",
     ),
     ("calc_num_records", "records are always counted"),
     ("chunk_format", "chunks always hold MessagePack entries"),
-    ("timekey_wait", "chunks are cut by tag, not by time"),
 ];
-
-/// Parameters that only outputs read which name their files by time slice.
-const SLICES: [&str; 3] = ["timekey", "timekey_zone", "timekey_use_utc"];
-
-/// Their waits are summed up one by one.
-const MOST_RETRIES: u32 = 1_000_000;
-/// What a number of seconds must be.
-const SECONDS: &str = "must be a time between 0 and 100 years, in seconds";
 
 /// What an output's buffer is made of.
 #[derive(Clone, Debug)]
@@ -196,10 +188,10 @@ pub struct Settings {
 pub struct Owner<'a> {
     /// The `<match>` or `<store>` section.
     pub section: &'a Element,
-    /// What `flush_mode default` means for it.
-    pub default_mode: ModeName,
-    /// Whether it names what it writes by time slice, and so reads `timekey`.
-    pub slices: bool,
+    /// Whether Fluentd does not buffer it, as it stands there: its chunks are flushed at once.
+    pub unbuffered: bool,
+    /// The chunk keys of its buffer.
+    pub keys: &'a ChunkKeys,
     /// Whether it has a `<secondary>`.
     pub has_secondary: bool,
     /// `root_dir` of `<system>`, or Fluentd's default.
@@ -210,26 +202,17 @@ pub struct Owner<'a> {
 pub fn configure(owner: Owner<'_>) -> Result<Settings> {
     let absent = Element::synthetic(owner.section, "buffer", None);
     let section = owner.section.section("buffer")?.unwrap_or(&absent);
-    check_chunk_keys(section, owner.slices);
     for (name, instead) in WITHOUT_EFFECT
         .iter()
         .filter(|(name, _)| section.get(name).is_some())
     {
         section.warn_at(name, format!("'{name}' has no effect: {instead}"));
     }
-    for name in SLICES.iter().filter(|_| !owner.slices) {
-        // One that is read already has an effect under its v0.12 name.
-        if section.param(name).is_some_and(|param| !param.is_used()) && section.get(name).is_some()
-        {
-            let message = format!("'{name}' has no effect: this output does not slice by time");
-            section.warn_at(name, message);
-        }
-    }
     let mut errors = ConfigErrors::new();
     let slow = errors.collect(slow_threshold(owner.section));
     let params = errors.collect(section.params::<Params>());
     if let Some(params) = &params {
-        errors.collect(check(params, section));
+        errors.collect(checks::check(params, section));
     }
     errors.into_result()?;
     let (Some(params), Some(slow_threshold)) = (params, slow) else {
@@ -237,9 +220,15 @@ pub fn configure(owner: Owner<'_>) -> Result<Settings> {
     };
     let limits = limits(&params);
     let retry = retry(&params, owner.has_secondary);
+    let slice = (owner.keys.time.as_ref()).map(|time| time.length() + params.timekey_wait.0);
     let flush = FlushSettings {
-        mode: mode(&params, owner, section)?,
+        due: Due {
+            mode: mode(&params, owner, section)?,
+            slice,
+        },
         workers: params.flush_thread_count,
+        thread_interval: config::seconds(params.flush_thread_interval).unwrap_or_default(),
+        queued_limit: (params.queued_chunks_limit_size).unwrap_or(params.flush_thread_count),
         burst_interval: config::seconds(params.flush_thread_burst_interval).unwrap_or_default(),
         at_shutdown: params.flush_at_shutdown,
         slow_threshold,
@@ -277,94 +266,13 @@ fn slow_threshold(section: &Element) -> Result<Duration> {
     let slow: SlowFlush = section.params()?;
     config::seconds(slow.slow_flush_log_threshold).ok_or_else(|| {
         let key = "slow_flush_log_threshold";
-        section.error_at(key, format!("'{key}' {SECONDS}")).into()
+        let message = format!("'{key}' {}", checks::SECONDS);
+        section.error_at(key, message).into()
     })
 }
 
-fn check_chunk_keys(section: &Element, slices: bool) {
-    let keys = section.arg().unwrap_or("tag").trim_matches(['[', ']']);
-    let other: Vec<_> = keys
-        .split(',')
-        .map(|key| key.trim().trim_matches('"'))
-        .filter(|key| !(matches!(*key, "" | "tag") || slices && *key == "time"))
-        .collect();
-    if !other.is_empty() {
-        let keys = other.join(", ");
-        section.warn(format!("chunk keys {keys}: chunks are cut by tag only; out_file and others still name files by each event's time"));
-    }
-}
-
-fn check(params: &Params, section: &Element) -> Result<()> {
-    let mut errors = ConfigErrors::new();
-    let mut require = |holds: bool, key: &str, message: &str| {
-        if !holds {
-            errors.push(section.error_at(key, format!("'{key}' {message}")));
-        }
-    };
-    require(
-        params.flush_thread_count > 0,
-        "flush_thread_count",
-        "must be at least 1: with 0 nothing is ever flushed",
-    );
-    require(
-        params.flush_thread_count <= MOST_THREADS,
-        "flush_thread_count",
-        "must be at most 64",
-    );
-    require(
-        params
-            .retry_max_times
-            .is_none_or(|times| times <= MOST_RETRIES),
-        "retry_max_times",
-        "must be at most 1000000: for no limit there is retry_forever",
-    );
-    require(
-        config::seconds(params.flush_thread_burst_interval).is_some(),
-        "flush_thread_burst_interval",
-        SECONDS,
-    );
-    require(
-        params.chunk_limit_size.0 > 0,
-        "chunk_limit_size",
-        "must be greater than 0",
-    );
-    require(
-        params.total_limit_size.0 > 0,
-        "total_limit_size",
-        "must be greater than 0",
-    );
-    require(
-        params.queue_limit_length != Some(0),
-        "queue_limit_length",
-        "must be greater than 0",
-    );
-    require(
-        params.chunk_limit_records != Some(0),
-        "chunk_limit_records",
-        "must be greater than 0",
-    );
-    let part = |value: f64| value > 0.0 && value <= 1.0;
-    require(
-        part(params.chunk_full_threshold),
-        "chunk_full_threshold",
-        "must be between 0 and 1",
-    );
-    require(
-        part(params.retry_secondary_threshold),
-        "retry_secondary_threshold",
-        "must be between 0 and 1",
-    );
-    require(
-        params.retry_exponential_backoff_base >= 1.0,
-        "retry_exponential_backoff_base",
-        "must be at least 1",
-    );
-    errors.collect(check_memory(params, section));
-    errors.into_result()
-}
-
 /// What is asked of a buffer on disk or of one that survives a stop, and what a memory buffer does instead.
-fn check_memory(params: &Params, section: &Element) -> Result<()> {
+pub(super) fn check_memory(params: &Params, section: &Element) -> Result<()> {
     if !params.flush_at_shutdown {
         section.warn_at(
             "flush_at_shutdown",
@@ -393,11 +301,18 @@ fn mode(params: &Params, owner: Owner<'_>, section: &Element) -> Result<FlushMod
     let given = section.has("flush_interval");
     match params.flush_mode {
         ModeName::Interval => Ok(interval),
-        ModeName::Default if given || owner.default_mode == ModeName::Interval => Ok(interval),
-        ModeName::Default => Ok(match owner.default_mode {
-            ModeName::Immediate => FlushMode::Immediate,
-            _ => FlushMode::Lazy,
-        }),
+        ModeName::Default if owner.keys.time.is_some() => {
+            if given {
+                section.warn_at(
+                    "flush_interval",
+                    "'flush_interval' is ignored because default 'flush_mode' is not 'interval': 'lazy'. Chunks leave at the end of their \
+                     time slice; with flush_mode interval they leave at both",
+                );
+            }
+            Ok(FlushMode::Lazy)
+        }
+        ModeName::Default if owner.unbuffered => Ok(FlushMode::Immediate),
+        ModeName::Default => Ok(interval),
         ModeName::Lazy | ModeName::Immediate if given => Err(section
             .error_at(
                 "flush_interval",
@@ -425,8 +340,10 @@ fn limits(params: &Params) -> Limits {
         full_bytes: part(chunk_bytes).clamp(1, FULL_CHUNK),
         full_records: part(chunk_records).max(1),
         total_bytes: bytes(total),
+        compress: params.compress,
         overflow: match params.overflow_action {
-            OverflowName::ThrowException | OverflowName::Block => OverflowAction::Wait,
+            OverflowName::ThrowException => OverflowAction::ThrowException,
+            OverflowName::Block => OverflowAction::Block,
             OverflowName::DropOldestChunk => OverflowAction::DropOldestChunk,
         },
     }
@@ -455,3 +372,7 @@ pub fn default_root_dir() -> PathBuf {
     std::env::var_os("FLUENT_BACKUP_DIR")
         .map_or_else(|| PathBuf::from("/tmp/fluent"), PathBuf::from)
 }
+
+#[cfg(test)]
+#[path = "params_tests.rs"]
+mod tests;

@@ -2,7 +2,8 @@
 //!
 //! With *w* `retry_wait`, *b* the base, *M* `retry_max_interval`, *T* `retry_timeout`, *N* `retry_max_times`, *S* the time of the first
 //! failure: the first wait is exactly *w*; failure *k* waits *w·bᵏ*, capped to *M*, randomised by ±12.5 %. The wait is cut at *S + T*
-//! once, for one last attempt. The state is one per output, as in Fluentd; unlike Fluentd a limit gives up one chunk, not the queue.
+//! once, for one last attempt. Each chunk has a state of its own, unlike in Fluentd, where one is for the whole output and its limit
+//! drops the whole queue; [`super::retries`] keeps them.
 
 use std::time::{Duration, Instant};
 
@@ -54,7 +55,7 @@ pub enum Target {
 pub enum Verdict {
     /// Try again then.
     RetryAt(Instant),
-    /// The limit is reached: this chunk is given up, the next starts afresh.
+    /// The limit is reached: this chunk is given up.
     GiveUp,
 }
 
@@ -67,7 +68,7 @@ struct Pending {
     secondary_from: Option<u32>,
 }
 
-/// The retry state of one output.
+/// The retry state of one chunk.
 #[derive(Debug, Default)]
 pub struct Retry {
     pending: Option<Pending>,
@@ -94,6 +95,14 @@ impl Retry {
             }
             _ => Target::Primary,
         }
+    }
+
+    /// Whether the next attempt depends on how the output fares: not where it is the last one, or the secondary's.
+    pub fn waits_for_others(&self, settings: &RetrySettings) -> bool {
+        self.pending.is_none_or(|pending| {
+            let target = self.target(pending.next, settings);
+            !pending.last_attempt && target == Target::Primary
+        })
     }
 
     /// An attempt succeeded. Tells whether a retry was pending.

@@ -4,7 +4,7 @@ use anyhow::anyhow;
 use bytes::Bytes;
 
 use super::*;
-use crate::buffer::{Chunk, Limits, OverflowAction};
+use crate::buffer::{Chunk, ChunkKeys, Compress, Limits, OverflowAction};
 use crate::event::{Collector, Creditor, EventStream, Receipt, Tag};
 use crate::output::Boxed;
 
@@ -72,9 +72,11 @@ impl Creditor for Book {
 
 fn settings(mode: FlushMode) -> FlushSettings {
     FlushSettings {
-        mode,
+        due: Due { mode, slice: None },
         workers: 1,
         burst_interval: Duration::ZERO,
+        thread_interval: Duration::ZERO,
+        queued_limit: 1,
         at_shutdown: true,
         slow_threshold: Duration::from_secs(20),
         retry: RetrySettings {
@@ -120,9 +122,10 @@ impl Rig {
             full_bytes: 950,
             full_records: usize::MAX,
             total_bytes: 100_000,
-            overflow: OverflowAction::Wait,
+            compress: Compress::Text,
+            overflow: OverflowAction::Block,
         };
-        let buffer = Buffer::new("out", limits);
+        let buffer = Buffer::new("out", ChunkKeys::tag(), limits);
         let flusher = Flusher::new("out".into(), buffer, output, secondary, settings, backup);
         let stop = Stop::new();
         let worker = tokio::spawn(flusher.clone().work(stop.clone()));
@@ -254,6 +257,70 @@ async fn a_chunk_given_up_alone_is_backed_up_and_the_queue_stays() {
             .load(Ordering::Relaxed),
         1
     );
+}
+
+#[tokio::test]
+async fn a_chunk_that_always_fails_holds_up_nothing_else() {
+    let mut slow = settings(FlushMode::Immediate);
+    slow.retry.wait = Duration::from_secs(100_000);
+    let output = Script::new(&[Answer::Refuse]);
+    let rig = Rig::new(output.clone(), None, slow);
+    rig.emit(951);
+    while !rig.flusher.is_in_trouble() {
+        tokio::task::yield_now().await;
+    }
+    for bytes in [952, 953, 10] {
+        rig.emit(bytes);
+    }
+    while output.written().len() < 3 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(output.written(), [952, 953, 10]);
+    assert_eq!(rig.flusher.backlog().chunks, 1);
+}
+
+#[tokio::test]
+async fn a_server_that_is_away_is_not_asked_for_each_chunk() {
+    let mut slow = settings(FlushMode::Immediate);
+    slow.retry.wait = Duration::from_secs(100_000);
+    let output = Script::new(&[Answer::Refuse; 50]);
+    let rig = Rig::new(output.clone(), None, slow);
+    for bytes in 951..981 {
+        rig.emit(bytes);
+    }
+    let errors = || rig.flusher.delivered().errors.load(Ordering::Relaxed);
+    while errors() < 2 {
+        tokio::task::yield_now().await;
+    }
+    for _ in 0..1000 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!((errors(), output.written()), (2, vec![]));
+}
+
+#[tokio::test]
+async fn a_chunk_at_its_limit_goes_to_the_secondary_before_the_backup() {
+    let mut limited = settings(FlushMode::Immediate);
+    limited.retry.max_times = Some(0);
+    let output = Script::new(&[Answer::Refuse]);
+    let second = Script::new(&[]);
+    let rig = Rig::new(output.clone(), Some(second.clone()), limited);
+    rig.emit(951);
+    rig.emit(952);
+    rig.flusher.buffer().emptied().await;
+    assert_eq!((second.written(), output.written()), (vec![951], vec![952]));
+    let delivered = rig.flusher.delivered();
+    assert_eq!(delivered.secondary_records.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test]
+async fn a_flush_that_takes_longer_than_the_threshold_is_counted() {
+    let mut impatient = settings(FlushMode::Immediate);
+    impatient.slow_threshold = Duration::ZERO;
+    let rig = Rig::new(Script::new(&[]), None, impatient);
+    rig.emit(951);
+    rig.flusher.buffer().emptied().await;
+    assert_eq!(rig.flusher.delivered().slow.load(Ordering::Relaxed), 1);
 }
 
 #[tokio::test]

@@ -12,14 +12,17 @@ use std::io::{self, Write};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::buffer::Chunk;
+use crate::buffer::{Chunk, ChunkKeys};
 use crate::config::{Element, Result};
 use crate::stop::Stop;
 
+mod disk;
 mod file;
 pub mod forward;
 mod lines;
 mod null;
+mod placeholder;
+mod secondary_file;
 mod stdout;
 
 /// A future that an output returns: boxed, because outputs are chosen at run time. Once per chunk, not per line.
@@ -109,6 +112,20 @@ pub struct NodeStatus {
 pub struct OutputContext {
     /// Where out_stdout prints.
     pub log: LogStream,
+    /// Which chunks come.
+    pub chunks: Chunks,
+}
+
+/// Which chunks an output has to write: what its parameters may say about them.
+#[derive(Clone, Debug, Default)]
+pub enum Chunks {
+    /// Its own buffer's, cut by these keys.
+    Own(ChunkKeys),
+    /// Its primary's: it is a `<secondary>`.
+    Primarys(ChunkKeys),
+    /// Of any output: it is a `<spill>`.
+    #[default]
+    Any,
 }
 
 /// The stream that the agent logs to: standard output, or the file of `-o`.
@@ -171,9 +188,10 @@ const OUTPUTS: &[(&str, Configure)] = &[
     ("file", file::configure),
     ("stdout", stdout::configure),
     ("null", null::configure),
+    ("secondary_file", secondary_file::configure),
     #[cfg(feature = "aws")]
-    ("s3", |section, _| {
-        let s3: Arc<dyn Output> = s3::configure(section)?;
+    ("s3", |section, context| {
+        let s3: Arc<dyn Output> = s3::configure(section, &context.chunks)?;
         Ok(Configured {
             plugin_type: "s3",
             output: s3,
@@ -211,7 +229,6 @@ const EXPECTED: &[&str] = &[
     "roundrobin",
     "exec",
     "exec_filter",
-    "secondary_file",
     "buffer",
 ];
 
@@ -272,8 +289,12 @@ mod testing {
 
     /// A chunk of one segment per event: second and message.
     pub fn chunk(tag: &str, events: &[(u32, &str)]) -> Chunk {
-        let tag = Tag::new(tag);
-        let key = ChunkKey { tag: tag.clone() };
+        chunk_of(ChunkKey::of_tag(Tag::new(tag)), events)
+    }
+
+    /// The same under another key.
+    pub fn chunk_of(key: ChunkKey, events: &[(u32, &str)]) -> Chunk {
+        let tag = key.tag.clone();
         let mut chunk = Chunk::new(key, Instant::now(), SystemTime::now());
         for (sec, message) in events {
             let mut batch = Entries::default();

@@ -22,7 +22,7 @@ pub fn configure(section: &Element, context: &OutputContext) -> Result<Configure
 impl Stdout {
     async fn print(&self, chunk: &Chunk) -> std::result::Result<(), WriteError> {
         let mut text = Vec::with_capacity(2 * chunk.len());
-        for entry in chunk.segments().iter().flat_map(|bytes| entries(bytes)) {
+        for entry in chunk.read().await?.iter().flat_map(|bytes| entries(bytes)) {
             let entry = entry.map_err(|error| WriteError::Unrecoverable(error.into()))?;
             self.lines
                 .append(chunk.tag(), entry.time, entry.record, &mut text);
@@ -43,6 +43,7 @@ impl Output for Stdout {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::output::Chunks;
     use crate::output::testing::{chunk, section};
     use std::sync::{Arc, Mutex};
 
@@ -50,6 +51,7 @@ mod tests {
     async fn each_event_is_a_line_with_time_tag_and_json() {
         let sink = Arc::new(Mutex::new(Vec::new()));
         let context = OutputContext {
+            chunks: Chunks::Any,
             log: LogStream::new(sink.clone()),
         };
         let output = configure(&section("match", &[], vec![]), &context).expect("valid");
@@ -75,6 +77,7 @@ mod tests {
     async fn the_flat_format_and_inject_parameters_of_old_configurations_count() {
         let sink = Arc::new(Mutex::new(Vec::new()));
         let context = OutputContext {
+            chunks: Chunks::Any,
             log: LogStream::new(sink.clone()),
         };
         let params = [

@@ -24,7 +24,7 @@ use crate::control;
 use crate::drain;
 use crate::flush::params::default_root_dir;
 use crate::logger::{self, Format, Logger};
-use crate::output::{self, LogStream, OutputContext};
+use crate::output::{self, Chunks, LogStream, OutputContext};
 use crate::process;
 
 /// The most threads of the runtime: sockets, timers and deadlines need no more; the reading is done by the sources' own threads. One is
@@ -125,6 +125,7 @@ fn wire(args: &Args, config: Config) -> Result<Ready, ConfigErrors> {
         .as_ref()
         .map_or_else(default_root_dir, PathBuf::from);
     let outputs = OutputContext {
+        chunks: Chunks::Any,
         log: LogStream::new(Arc::new(Mutex::new(logger::Raw))),
     };
     let drain = errors

@@ -6,10 +6,9 @@
 //! path /l/%Y/%m%d/${tag} + timekey 1d     →  /l/2024/0102/app.access_0.log
 //! ```
 
-use jiff::Timestamp;
-use jiff::tz::TimeZone;
-
-use crate::buffer::ChunkId;
+use crate::buffer::{Chunk, Timekey};
+use crate::output::Chunks;
+use crate::output::placeholder::{self, Template};
 
 /// Where the index of files that are not appended to goes.
 const INDEX: &str = "_**";
@@ -25,92 +24,48 @@ pub struct Plan {
     pub path_suffix: String,
     /// `.gz` or nothing.
     pub compress_suffix: &'static str,
-    /// `timekey`, in seconds; `None` without the chunk key time.
-    pub timekey: Option<u32>,
+    /// The time slices that files are named by, if they are.
+    pub time: Option<Timekey>,
     /// `time_slice_format` of old configurations.
     pub time_slice_format: Option<String>,
-    /// `timekey_zone`.
-    pub zone: TimeZone,
 }
 
 /// The names of one output.
 #[derive(Clone, Debug)]
 pub struct Names {
-    template: String,
-    timekey: Option<u32>,
-    zone: TimeZone,
+    template: Template,
+    time: Option<Timekey>,
 }
 
 impl Names {
-    /// Composes the template as Fluentd does, and checks that it can be filled in.
-    pub fn new(plan: &Plan) -> Result<Names, String> {
-        let names = Names {
-            template: template(plan)?,
-            timekey: plan.timekey,
-            zone: plan.zone.clone(),
-        };
-        names.slice(0)?;
-        let mut rest = &names.template[..];
-        while let Some((_, behind)) = rest.split_once("${") {
-            let (placeholder, behind) = behind
-                .split_once('}')
-                .ok_or("a placeholder is not closed")?;
-            if placeholder != "chunk_id" && tag_part(placeholder).is_none() {
-                return Err(format!(
-                    "'${{{placeholder}}}' is not supported: use ${{tag}}, ${{tag[N]}} or ${{chunk_id}}"
-                ));
-            }
-            rest = behind;
+    /// Composes the template as Fluentd does, and checks that it has the placeholders that these chunks need.
+    pub fn new(plan: &Plan, chunks: &Chunks) -> Result<Names, String> {
+        let text = template(plan)?;
+        let template = Template::new(&text, plan.time.as_ref())?;
+        if matches!(chunks, Chunks::Own(_)) {
+            placeholder::check("path", &text, chunks)?;
         }
-        Ok(names)
+        Ok(Names {
+            template,
+            time: plan.time.clone(),
+        })
     }
 
-    /// The second in which the slice of `sec` begins, as Fluentd cuts it: at multiples of timekey in local time.
-    pub fn slice_start(&self, sec: u32) -> u32 {
-        let Some(timekey) = self.timekey.map(i64::from) else {
-            return 0;
-        };
-        let sec = i64::from(sec);
-        let offset = i64::from(self.zone.to_offset(timestamp(sec)).seconds());
-        u32::try_from(sec - (sec + offset).rem_euclid(timekey)).unwrap_or(0)
+    /// The second in which the slice of `sec` begins; 0 where files are not named by time.
+    pub fn slice_start(&self, sec: u32) -> i64 {
+        let start = |time: &Timekey| time.start_of(i64::from(sec));
+        self.time.as_ref().map_or(0, start)
     }
 
-    /// The path of the slice that begins at `start`, without tag and index.
-    pub fn slice(&self, start: u32) -> Result<String, String> {
-        if self.timekey.is_none() {
-            return Ok(self.template.clone());
-        }
-        let local = timestamp(i64::from(start)).to_zoned(self.zone.clone());
-        jiff::fmt::strtime::format(&self.template, &local)
-            .map_err(|error| format!("the time format is not supported: {error}"))
+    /// Whether files are named by time.
+    pub fn slices(&self) -> bool {
+        self.time.is_some()
     }
-}
 
-/// Puts tag and chunk id into the path of a slice. A tag that would lead elsewhere is an error.
-pub fn place(slice: &str, tag: &str, chunk: ChunkId) -> Result<String, String> {
-    let mut path = String::with_capacity(slice.len() + tag.len());
-    let mut rest = slice;
-    while let Some((before, behind)) = rest.split_once("${") {
-        path.push_str(before);
-        let (placeholder, behind) = behind.split_once('}').unwrap_or((behind, ""));
-        let value = match tag_part(placeholder) {
-            Some(part) => part_of(tag, part).to_owned(),
-            None => chunk.to_string(),
-        };
-        if value.contains("../")
-            || value.contains("..\\")
-            || value.starts_with('/')
-            || value == ".."
-        {
-            return Err(format!(
-                "the tag '{tag}' would lead out of the configured path"
-            ));
-        }
-        path.push_str(&value);
-        rest = behind;
+    /// The path of a chunk's events of the slice that begins at `start`, without index. A value that would lead elsewhere is an error.
+    pub fn path(&self, start: i64, chunk: &Chunk) -> anyhow::Result<String> {
+        self.template.fill(start, chunk)
     }
-    path.push_str(rest);
-    Ok(path)
 }
 
 /// The path with its index filled in; the same path where files are appended to.
@@ -127,10 +82,10 @@ fn template(plan: &Plan) -> Result<String, String> {
     let index = if plan.append { "" } else { INDEX };
     let tail = format!("{index}{}{}", plan.path_suffix, plan.compress_suffix);
     let path = &plan.path;
-    let wanted = (plan.timekey).map(|timekey| {
+    let wanted = plan.time.as_ref().map(|time| {
         plan.time_slice_format
             .as_deref()
-            .unwrap_or(slice_format(timekey))
+            .unwrap_or(slice_format(time.length().as_secs()))
     });
     if path.contains('*') {
         let wanted = wanted.ok_or("path including '*' needs the chunk key time")?;
@@ -159,7 +114,7 @@ fn template(plan: &Plan) -> Result<String, String> {
     }
 }
 
-fn slice_format(timekey: u32) -> &'static str {
+fn slice_format(timekey: u64) -> &'static str {
     match timekey {
         0..60 => "%Y%m%d%H%M%S",
         60..3600 => "%Y%m%d%H%M",
@@ -168,34 +123,12 @@ fn slice_format(timekey: u32) -> &'static str {
     }
 }
 
-/// `None` for the whole tag, `Some(n)` for a part of it.
-fn tag_part(placeholder: &str) -> Option<Option<i64>> {
-    if placeholder == "tag" {
-        return Some(None);
-    }
-    let n = placeholder.strip_prefix("tag[")?.strip_suffix(']')?;
-    n.parse().ok().map(Some)
-}
-
-fn part_of(tag: &str, part: Option<i64>) -> &str {
-    let Some(n) = part else { return tag };
-    let mut parts = tag.split('.');
-    let found = match usize::try_from(n) {
-        Ok(n) => parts.nth(n),
-        Err(_) => parts.rev().nth(n.unsigned_abs() as usize - 1),
-    };
-    found.unwrap_or_default()
-}
-
-fn timestamp(sec: i64) -> Timestamp {
-    Timestamp::from_second(sec).unwrap_or(Timestamp::UNIX_EPOCH)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::output::testing::chunk;
+    use jiff::tz::TimeZone;
     use proptest::prelude::*;
-    use std::time::UNIX_EPOCH;
 
     /// 2024-01-02 03:04:05 UTC.
     const SEC: u32 = 1_704_164_645;
@@ -206,17 +139,15 @@ mod tests {
             append: false,
             path_suffix: ".log".into(),
             compress_suffix: "",
-            timekey,
+            time: timekey.map(|seconds| Timekey::new(seconds, TimeZone::UTC)),
             time_slice_format: None,
-            zone: TimeZone::UTC,
         }
     }
 
     fn name(plan: &Plan) -> String {
-        let names = Names::new(plan).expect("valid");
-        let slice = names.slice(names.slice_start(SEC)).expect("a path");
-        let id = ChunkId::new(UNIX_EPOCH);
-        with_index(&place(&slice, "app.access", id).expect("a path"), 0)
+        let names = Names::new(plan, &Chunks::Any).expect("valid");
+        let path = names.path(names.slice_start(SEC), &chunk("app.access", &[]));
+        with_index(&path.expect("a path"), 0)
     }
 
     #[test]
@@ -252,32 +183,30 @@ mod tests {
 
     #[test]
     fn what_cannot_be_filled_in_is_refused() {
-        let refusal = |path: &str, timekey| Names::new(&plan(path, timekey)).expect_err("refused");
+        let refusal = |path: &str, timekey| {
+            let plan = plan(path, timekey);
+            let keys = crate::buffer::ChunkKeys {
+                time: plan.time.clone(),
+                ..Default::default()
+            };
+            Names::new(&plan, &Chunks::Own(keys)).expect_err("refused")
+        };
         assert!(refusal("%Y/x", Some(86400)).contains("insufficient timestamp placeholders"));
         assert!(refusal("x.*", None).contains("chunk key time"));
-        assert!(refusal("${hostname}", None).contains("${hostname}"));
+        assert!(refusal("${hostname}", None).contains("hostname"));
+        assert!(refusal("${tag}", None).contains("'tag' is not configured"));
         assert!(refusal("x%", Some(86400)).contains("time format"));
-    }
-
-    #[test]
-    fn a_tag_cannot_lead_out_of_the_path() {
-        for tag in ["../../etc/passwd", "/etc/passwd", ".."] {
-            assert!(
-                place("logs/${tag}", tag, ChunkId::new(UNIX_EPOCH)).is_err(),
-                "{tag}"
-            );
-        }
     }
 
     proptest! {
         #[test]
         fn a_slice_begins_before_its_events_and_is_whole_in_local_time(sec in 1u32<<20.., minutes in 1u32..2000) {
-            let zone = TimeZone::fixed(jiff::tz::offset(9));
-            let names = Names::new(&Plan { zone, ..plan("x", Some(60 * minutes)) }).expect("valid");
+            let time = Some(Timekey::new(60 * minutes, TimeZone::fixed(jiff::tz::offset(9))));
+            let names = Names::new(&Plan { time, ..plan("x", None) }, &Chunks::Any).expect("valid");
             let start = names.slice_start(sec);
-            prop_assert!(start <= sec && sec - start < 60 * minutes);
-            prop_assert_eq!((u64::from(start) + 9 * 3600) % u64::from(60 * minutes), 0);
-            prop_assert_eq!(names.slice_start(start), start);
+            let length = i64::from(60 * minutes);
+            prop_assert!(start <= i64::from(sec) && i64::from(sec) - start < length);
+            prop_assert_eq!((start + 9 * 3600) % length, 0);
         }
     }
 }

@@ -1,28 +1,34 @@
 use std::io::Read;
 
 use super::*;
-use crate::output::testing::{chunk, section};
+use crate::buffer::{ChunkKey, ChunkKeys};
+use crate::event::Tag;
+use crate::output::testing::{chunk, chunk_of, section};
 use tempfile::TempDir;
 
 /// 2024-01-02 03:04:05 UTC.
 const SEC: u32 = 1_704_164_645;
 
+/// An output whose chunks are cut by day, or by `timekey`, and by nothing else.
 fn file(
     directory: &TempDir,
     path: &str,
     params: &[(&str, &str)],
-    buffer: &[(&str, &str)],
+    timekey: u32,
 ) -> Result<Configured> {
     let path = directory.path().join(path);
     let mut all = vec![("path", path.to_str().expect("UTF-8"))];
     all.extend_from_slice(params);
-    let mut utc = vec![("timekey_use_utc", "true")];
-    utc.extend_from_slice(buffer);
-    let children = vec![
-        section("buffer", &utc, vec![]),
-        section("format", &[("@type", "json")], vec![]),
-    ];
-    configure(&section("match", &all, children), &OutputContext::default())
+    let children = vec![section("format", &[("@type", "json")], vec![])];
+    let context = OutputContext {
+        chunks: Chunks::Own(ChunkKeys {
+            tag: path.to_string_lossy().contains("${tag}"),
+            time: Some(Timekey::new(timekey, TimeZone::UTC)),
+            ..ChunkKeys::default()
+        }),
+        ..OutputContext::default()
+    };
+    configure(&section("match", &all, children), &context)
 }
 
 async fn write(output: &Configured, events: &[(u32, &str)]) {
@@ -54,7 +60,7 @@ fn line(message: &str) -> String {
 #[tokio::test]
 async fn each_write_makes_a_file_with_the_next_index() {
     let directory = TempDir::new().expect("a directory");
-    let output = file(&directory, "x", &[], &[]).expect("valid");
+    let output = file(&directory, "x", &[], DAY).expect("valid");
     write(&output, &[(SEC, "a"), (SEC, "b")]).await;
     write(&output, &[(SEC + 1, "c")]).await;
     let expected = [
@@ -67,7 +73,7 @@ async fn each_write_makes_a_file_with_the_next_index() {
 #[tokio::test]
 async fn append_goes_on_in_the_same_file() {
     let directory = TempDir::new().expect("a directory");
-    let output = file(&directory, "${tag}", &[("append", "true")], &[]).expect("valid");
+    let output = file(&directory, "${tag}", &[("append", "true")], DAY).expect("valid");
     write(&output, &[(SEC, "a")]).await;
     write(&output, &[(SEC, "b")]).await;
     let expected = [("app.x.20240102.log".to_owned(), line("a") + &line("b"))];
@@ -77,13 +83,7 @@ async fn append_goes_on_in_the_same_file() {
 #[tokio::test]
 async fn events_of_one_chunk_go_to_the_files_of_their_time() {
     let directory = TempDir::new().expect("a directory");
-    let output = file(
-        &directory,
-        "x.*",
-        &[("append", "true")],
-        &[("timekey", "1h")],
-    )
-    .expect("valid");
+    let output = file(&directory, "x.*", &[("append", "true")], 3600).expect("valid");
     write(&output, &[(SEC, "a"), (SEC + 3600, "b"), (SEC, "c")]).await;
     let expected = [
         ("x.2024010203".to_owned(), line("a") + &line("c")),
@@ -99,7 +99,7 @@ async fn gzip_members_follow_one_another() {
         &directory,
         "x",
         &[("append", "true"), ("compress", "gzip")],
-        &[],
+        DAY,
     )
     .expect("valid");
     write(&output, &[(SEC, "a")]).await;
@@ -119,7 +119,7 @@ async fn a_symbolic_link_is_not_followed() {
     let target = elsewhere.path().join("target");
     std::fs::write(&target, "untouched").expect("written");
     std::os::unix::fs::symlink(&target, directory.path().join("x.20240102.log")).expect("linked");
-    let output = file(&directory, "x", &[("append", "true")], &[]).expect("valid");
+    let output = file(&directory, "x", &[("append", "true")], DAY).expect("valid");
     let error = output
         .output
         .write(&chunk("a", &[(SEC, "a")]))
@@ -135,7 +135,7 @@ async fn a_symbolic_link_is_not_followed() {
 #[tokio::test]
 async fn a_tag_that_leads_elsewhere_is_unrecoverable() {
     let directory = TempDir::new().expect("a directory");
-    let output = file(&directory, "${tag}", &[], &[]).expect("valid");
+    let output = file(&directory, "${tag}", &[], DAY).expect("valid");
     let error = output
         .output
         .write(&chunk("../x", &[(SEC, "a")]))
@@ -145,35 +145,41 @@ async fn a_tag_that_leads_elsewhere_is_unrecoverable() {
     assert_eq!(listing(&directory), []);
 }
 
-#[test]
-fn zones_are_offsets_or_names() {
-    let zone = |zone: &str| {
-        super::zone(&SliceParams {
-            timekey_zone: Some(zone.into()),
-            ..SliceParams::default()
-        })
+#[tokio::test]
+async fn a_chunk_of_one_slice_goes_to_the_file_of_that_slice() {
+    let directory = TempDir::new().expect("a directory");
+    let output = file(&directory, "x.*", &[("append", "true")], 3600).expect("valid");
+    let key = ChunkKey {
+        timekey: Some(i64::from(SEC) - 245),
+        ..ChunkKey::of_tag(Tag::new("app"))
     };
+    let chunk = chunk_of(key, &[(SEC, "a")]);
+    output.output.write(&chunk).await.expect("written");
     assert_eq!(
-        zone("+09:00").expect("valid"),
-        TimeZone::fixed(jiff::tz::offset(9))
+        listing(&directory),
+        [("x.2024010203".to_owned(), line("a"))]
     );
-    assert_eq!(
-        zone("-0530")
-            .expect("valid")
-            .to_fixed_offset()
-            .expect("fixed")
-            .seconds(),
-        -19_800
-    );
-    assert!(zone("Asia/Tokyo").is_ok());
-    assert!(zone("Nowhere/Land").is_err());
+}
+
+#[tokio::test]
+async fn another_outputs_chunks_go_to_daily_files() {
+    let directory = TempDir::new().expect("a directory");
+    let path = directory.path().join("x").display().to_string();
+    let params = [("path", path.as_str()), ("format", "json")];
+    let context = OutputContext {
+        chunks: Chunks::Primarys(ChunkKeys::tag()),
+        ..OutputContext::default()
+    };
+    let output = configure(&section("secondary", &params, vec![]), &context).expect("valid");
+    write(&output, &[(SEC, "a")]).await;
+    assert!(listing(&directory)[0].0.starts_with("x.202401"));
 }
 
 #[test]
 fn what_is_not_supported_is_an_error() {
     let directory = TempDir::new().expect("a directory");
     let refusal = |params: &[(&str, &str)]| {
-        file(&directory, "x", params, &[])
+        file(&directory, "x", params, DAY)
             .err()
             .expect("refused")
             .to_string()

@@ -11,11 +11,12 @@ use std::time::Duration;
 use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket, lookup_host};
-use tokio::sync::{Notify, watch};
-use tokio::time::{Instant, sleep};
+use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use super::frame::{Answer, Frame, read_answer};
 use super::handshake::{self, Credentials, Refused};
+use super::hurry::Hurry;
 
 /// Limits while the instance terminates: whoever answers now gets the chunk.
 const HURRIED_CONNECT: Duration = Duration::from_secs(1);
@@ -43,6 +44,9 @@ pub enum Failure {
     /// The connection broke or stood still while sending.
     #[error("cannot send: {0}")]
     Send(io::Error),
+    /// Our own disk does not give the chunk: this says nothing about the server.
+    #[error("cannot read the chunk: {0}")]
+    Chunk(io::Error),
     /// Silence instead of an ack.
     #[error("no response from node. regard it as unavailable.")]
     NoResponse,
@@ -83,56 +87,6 @@ pub struct Settings {
     pub expire_dns_cache: Option<Duration>,
     /// `dns_round_robin`.
     pub dns_round_robin: bool,
-}
-
-/// Whether the instance terminates: shortens waits that have begun, too.
-#[derive(Debug)]
-pub struct Hurry(watch::Sender<bool>);
-
-impl Default for Hurry {
-    fn default() -> Hurry {
-        Hurry(watch::Sender::new(false))
-    }
-}
-
-impl Hurry {
-    /// It terminates.
-    pub fn begin(&self) {
-        self.0.send_replace(true);
-    }
-
-    /// Waits for `work` no longer than `limit`, and from the moment of hurry on no longer than `hurried`.
-    pub(super) async fn within<T>(
-        &self,
-        limit: Duration,
-        hurried: Duration,
-        work: impl Future<Output = T>,
-    ) -> Option<T> {
-        let mut hurry = self.0.subscribe();
-        let hurried = async {
-            // The sender is part of `self`, so the channel cannot close while we wait.
-            let _ = hurry.wait_for(|begun| *begun).await;
-            sleep(hurried).await;
-        };
-        tokio::select! {
-            biased;
-            done = work => Some(done),
-            () = sleep(limit) => None,
-            () = hurried => None,
-        }
-    }
-
-    async fn io<T>(
-        &self,
-        limit: Duration,
-        hurried: Duration,
-        work: impl Future<Output = io::Result<T>>,
-    ) -> io::Result<T> {
-        let timed_out = || Err(io::Error::from(ErrorKind::TimedOut));
-        self.within(limit, hurried, work)
-            .await
-            .unwrap_or_else(timed_out)
-    }
 }
 
 /// One `<server>`, with what it has open.
@@ -300,8 +254,7 @@ impl Server {
             hurry,
             &self.moved,
         )
-        .await
-        .map_err(Failure::Send)?;
+        .await?;
         self.sent.fetch_add(1, Ordering::Relaxed);
         let reusable = match &frame.awaits {
             Some(id) => {
@@ -400,9 +353,37 @@ async fn send(
     stall: Duration,
     hurry: &Hurry,
     moved: &AtomicU64,
+) -> Result<(), Failure> {
+    let mut entries = frame.entries();
+    let mut pieces = entries.next().await.map_err(Failure::Chunk)?;
+    let mut head = frame.head();
+    loop {
+        let last = entries.left() == 0;
+        let mut slices = Vec::with_capacity(pieces.len() + 2);
+        slices.push(IoSlice::new(head));
+        slices.extend(pieces.iter().map(|piece| IoSlice::new(piece)));
+        slices.push(IoSlice::new(if last { frame.option() } else { &[] }));
+        let sending = send_slices(stream, &mut slices, stall, hurry, moved);
+        // The next piece is read while this one is sent.
+        let (sent, next) = tokio::join!(sending, entries.next());
+        sent.map_err(Failure::Send)?;
+        if last {
+            return Ok(());
+        }
+        pieces = next.map_err(Failure::Chunk)?;
+        head = &[];
+    }
+}
+
+async fn send_slices(
+    stream: &mut TcpStream,
+    slices: &mut [IoSlice<'_>],
+    stall: Duration,
+    hurry: &Hurry,
+    moved: &AtomicU64,
 ) -> io::Result<()> {
-    let mut slices = frame.slices();
-    let mut rest = &mut slices[..];
+    let mut rest = slices;
+    IoSlice::advance_slices(&mut rest, 0);
     while !rest.is_empty() {
         let written = hurry
             .io(stall, HURRIED_STALL.min(stall), stream.write_vectored(rest))

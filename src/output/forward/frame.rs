@@ -1,31 +1,28 @@
 //! One chunk as the forward protocol carries it, and the answer that is awaited. Pure bytes.
 //!
 //! ```text
-//! 93  tag (str)  db LLLLLLLL entries…  8x "size": n "compressed": "text"|"gzip" ["chunk": id]      PackedForward, as Fluentd
+//! 93  tag (str)  db LLLLLLLL entries…  8x "size": n "compressed": "text"|"gzip"|"zstd" ["chunk": id]      PackedForward, as Fluentd
 //! 81 a3 "ack" id                                                                                  the answer
 //! ```
 //!
 //! The entries are the chunk's segments as they lie; only `time_as_integer` and `compress` make new bytes of them.
 
-use std::io::{IoSlice, Write};
-
 use anyhow::Context;
 use bytes::Bytes;
-use flate2::Compression;
-use flate2::write::GzEncoder;
 use serde::Serialize;
 
-use crate::buffer::Chunk;
+use crate::buffer::{Chunk, Compress, Pieces};
 use crate::event::msgpack::{self, Malformed, read_map_header, skip_value, write_str, write_uint};
 use crate::event::record;
+use crate::output::WriteError;
 
 /// How chunks are written: parameters of out_forward.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Encoding {
     /// `require_ack_response`: the frame carries the chunk's id.
     pub ack: bool,
-    /// `compress gzip`: one gzip member per chunk.
-    pub gzip: bool,
+    /// `compress`: one gzip member or zstd frame per chunk. A chunk whose buffer has the same is sent as it is.
+    pub compress: Compress,
     /// `time_as_integer`: whole seconds instead of EventTime.
     pub time_as_integer: bool,
 }
@@ -34,25 +31,32 @@ pub struct Encoding {
 #[derive(Debug)]
 pub struct Frame {
     head: Vec<u8>,
-    entries: Vec<Bytes>,
+    entries: Pieces,
     option: Vec<u8>,
     /// The id that the server has to answer, if it has to.
     pub awaits: Option<String>,
 }
 
 impl Frame {
-    /// Encodes a chunk. Fails where it is too large for the protocol (4 GiB) or holds no entries where some must be read.
-    pub async fn of(chunk: &Chunk, encoding: Encoding) -> anyhow::Result<Frame> {
-        let mut entries = chunk.segments().to_vec();
-        if encoding.time_as_integer {
-            entries = vec![with_integer_times(&entries)?];
-        }
-        if encoding.gzip {
-            // Compression of a large chunk takes long: not on a worker that others wait for.
-            entries = vec![tokio::task::spawn_blocking(move || gzip(&entries)).await??];
-        }
-        let len = entries.iter().map(Bytes::len).sum::<usize>();
-        let len = u32::try_from(len).context("the chunk is larger than 4 GiB")?;
+    /// Encodes a chunk. Unrecoverable where it is too large for the protocol (4 GiB) or holds no entries where some must
+    /// be read.
+    pub async fn of(chunk: &Chunk, encoding: Encoding) -> Result<Frame, WriteError> {
+        let as_kept = chunk.compress() == encoding.compress && !encoding.time_as_integer;
+        let entries = match as_kept {
+            false => {
+                let entries = chunk.read().await?;
+                // It may take long for a large chunk: not on a worker that others wait for.
+                let encode = tokio::task::spawn_blocking(move || encode(entries, encoding));
+                let encoded = encode.await?.map_err(WriteError::Unrecoverable)?;
+                Pieces::of(encoded)
+            }
+            true => chunk.pieces().await?,
+        };
+        Frame::around(chunk, entries, encoding).map_err(WriteError::Unrecoverable)
+    }
+
+    fn around(chunk: &Chunk, entries: Pieces, encoding: Encoding) -> anyhow::Result<Frame> {
+        let len = u32::try_from(entries.left()).context("the chunk is larger than 4 GiB")?;
         let mut head = vec![0x93];
         write_str(&mut head, chunk.tag().as_str().as_bytes());
         head.push(0xdb);
@@ -61,19 +65,36 @@ impl Frame {
         Ok(Frame {
             head,
             entries,
-            option: option(chunk.records(), encoding.gzip, awaits.as_deref())?,
+            option: option(chunk.records(), encoding.compress, awaits.as_deref())?,
             awaits,
         })
     }
 
-    /// The message in pieces, for a vectored write.
-    pub fn slices(&self) -> Vec<IoSlice<'_>> {
-        let mut slices = Vec::with_capacity(self.entries.len() + 2);
-        slices.push(IoSlice::new(&self.head));
-        slices.extend(self.entries.iter().map(|entry| IoSlice::new(entry)));
-        slices.push(IoSlice::new(&self.option));
-        slices
+    /// What comes before the entries.
+    pub fn head(&self) -> &[u8] {
+        &self.head
     }
+
+    /// The entries, from their start.
+    pub fn entries(&self) -> Pieces {
+        self.entries.clone()
+    }
+
+    /// What comes behind them.
+    pub fn option(&self) -> &[u8] {
+        &self.option
+    }
+}
+
+/// What needs all entries at once.
+fn encode(mut entries: Vec<Bytes>, encoding: Encoding) -> anyhow::Result<Vec<Bytes>> {
+    if encoding.time_as_integer {
+        entries = vec![with_integer_times(&entries)?];
+    }
+    if encoding.compress != Compress::Text {
+        entries = vec![encoding.compress.pack(&entries)?.into()];
+    }
+    Ok(entries)
 }
 
 /// The option map, its keys in Fluentd's order.
@@ -85,11 +106,10 @@ struct Options<'a> {
     chunk: Option<&'a str>,
 }
 
-fn option(size: usize, gzip: bool, chunk: Option<&str>) -> anyhow::Result<Vec<u8>> {
-    let compressed = if gzip { "gzip" } else { "text" };
+fn option(size: usize, compress: Compress, chunk: Option<&str>) -> anyhow::Result<Vec<u8>> {
     let options = Options {
         size,
-        compressed,
+        compressed: compress.word(),
         chunk,
     };
     rmp_serde::to_vec_named(&options).context("cannot encode the option map")
@@ -104,14 +124,6 @@ fn with_integer_times(segments: &[Bytes]) -> anyhow::Result<Bytes> {
         out.extend_from_slice(entry.record);
     }
     Ok(Bytes::from(out))
-}
-
-fn gzip(segments: &[Bytes]) -> std::io::Result<Bytes> {
-    let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
-    for segment in segments {
-        encoder.write_all(segment)?;
-    }
-    encoder.finish().map(Bytes::from)
 }
 
 /// What a server's bytes say about the awaited ack.

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 fn chunk(tag: &str, lines: usize) -> Chunk {
     let tag = Tag::new(tag);
     let mut chunk = Chunk::new(
-        ChunkKey { tag: tag.clone() },
+        ChunkKey::of_tag(tag.clone()),
         Instant::now(),
         SystemTime::now(),
     );
@@ -32,12 +32,9 @@ fn chunk(tag: &str, lines: usize) -> Chunk {
     chunk
 }
 
-fn whole(frame: &Frame) -> Vec<u8> {
-    frame
-        .slices()
-        .iter()
-        .flat_map(|slice| slice.to_vec())
-        .collect()
+async fn whole(frame: &Frame) -> Vec<u8> {
+    let entries = frame.entries().next().await.expect("in memory");
+    [frame.head(), &entries.concat(), frame.option()].concat()
 }
 
 fn bytes(hex: &str) -> Vec<u8> {
@@ -65,7 +62,7 @@ async fn a_frame_with_ack_is_what_fluentd_sends() {
          83 a4 73697a65 01 aa 636f6d70726573736564 a4 74657874 a5 6368756e6b b9",
     );
     expected.extend_from_slice(chunk.id().to_base64().as_bytes());
-    assert_eq!(whole(&frame), expected);
+    assert_eq!(whole(&frame).await, expected);
 }
 
 #[tokio::test]
@@ -79,24 +76,60 @@ async fn time_as_integer_is_what_fluentd_sends() {
         .expect("encodes");
     let expected = "93 a3 632e62 db 00000012 92 ce 6553f100 81 a7 6d657373616765 a2 6869
                     82 a4 73697a65 01 aa 636f6d70726573736564 a4 74657874";
-    assert_eq!(whole(&frame), bytes(expected));
+    assert_eq!(whole(&frame).await, bytes(expected));
 }
 
 #[tokio::test]
 async fn gzip_is_one_member_that_holds_all_segments() {
     let chunk = chunk("a", 300);
     let encoding = Encoding {
-        gzip: true,
+        compress: Compress::Gzip,
         ..Encoding::default()
     };
     let frame = Frame::of(&chunk, encoding).await.expect("encodes");
     let mut plain = Vec::new();
-    flate2::read::GzDecoder::new(&frame.entries[0][..])
+    flate2::read::GzDecoder::new(&frame.entries().next().await.expect("in memory")[0][..])
         .read_to_end(&mut plain)
         .expect("one member");
-    assert_eq!(plain, chunk.segments().concat());
+    assert_eq!(plain, chunk.read().await.expect("in memory").concat());
     assert!(frame.option.ends_with(b"\xa4gzip"));
     assert!(frame.option.starts_with(b"\x82\xa4size\xcd\x01\x2c"));
+}
+
+#[tokio::test]
+async fn a_compressed_chunk_is_sent_as_it_is_where_the_output_compresses_likewise() {
+    for compress in [Compress::Gzip, Compress::Zstd] {
+        let text = chunk("a", 2);
+        let entries = text.read().await.expect("in memory").concat();
+        let members = compress.pack(&[&entries]).expect("packed");
+        let tag = Tag::new("a");
+        let key = ChunkKey::of_tag(tag.clone());
+        let mut kept = Chunk::new(key, Instant::now(), SystemTime::now()).kept(compress);
+        for _ in 0..2 {
+            kept.append(EventStream {
+                tag: tag.clone(),
+                entries: members.clone().into(),
+                count: 2,
+                receipt: Receipt::none(),
+            });
+        }
+        let frame = |compress| {
+            let encoding = Encoding {
+                compress,
+                ..Encoding::default()
+            };
+            let kept = &kept;
+            async move { Frame::of(kept, encoding).await.expect("encodes") }
+        };
+        let same = frame(compress).await;
+        let sent = same.entries().next().await.expect("in memory").concat();
+        assert_eq!(sent, [members.clone(), members.clone()].concat());
+        let word = compress.word().as_bytes();
+        assert!(same.option.windows(word.len()).any(|part| part == word));
+        let plain = frame(Compress::Text).await;
+        let sent = plain.entries().next().await.expect("in memory").concat();
+        assert_eq!(sent, [entries.clone(), entries].concat());
+    }
 }
 
 #[tokio::test]
@@ -105,13 +138,15 @@ async fn segments_are_sent_as_they_lie() {
     let frame = Frame::of(&chunk, Encoding::default())
         .await
         .expect("encodes");
-    let sent: Vec<*const u8> = frame.entries.iter().map(|entry| entry.as_ptr()).collect();
-    let held: Vec<*const u8> = chunk
-        .segments()
-        .iter()
-        .map(|entry| entry.as_ptr())
-        .collect();
-    assert_eq!(sent, held);
+    let sent = frame.entries().next().await.expect("in memory");
+    let held = chunk.read().await.expect("in memory");
+    let places = |segments: Vec<Bytes>| {
+        segments
+            .iter()
+            .map(|bytes| bytes.as_ptr())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(places(sent), places(held));
 }
 
 #[test]

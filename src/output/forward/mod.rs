@@ -11,6 +11,7 @@ mod balance;
 mod connection;
 mod frame;
 mod handshake;
+mod hurry;
 mod node;
 mod params;
 
@@ -22,17 +23,16 @@ use anyhow::anyhow;
 use tracing::{debug, info, warn};
 
 use self::balance::{Balance, Share};
-use self::connection::{Failure, Hurry, Server, Settings};
+use self::connection::{Failure, Server, Settings};
 use self::frame::{Encoding, Frame};
 use self::handshake::{Credentials, new_salt};
+use self::hurry::Hurry;
 use self::node::{Detached, Health, Limits};
 use super::{Boxed, NodeStatus, Output, WriteError};
 use crate::buffer::Chunk;
 use crate::stop::{Phase, Stop};
 
-pub use params::{
-    Compress, HeartbeatType, Params, SecurityParams, ServerParams, Transport, configure,
-};
+pub use params::{HeartbeatType, Params, SecurityParams, ServerParams, Transport, configure};
 
 /// The shortest limit for the answer to a heartbeat, however short `heartbeat_interval` is.
 const HEARTBEAT_LIMIT: Duration = Duration::from_secs(2);
@@ -101,7 +101,7 @@ impl Forward {
             settings: settings(params),
             encoding: Encoding {
                 ack: params.require_ack_response,
-                gzip: params.compress == Compress::Gzip,
+                compress: params.compress,
                 time_as_integer: params.time_as_integer,
             },
             heartbeat: params.heartbeat_type,
@@ -112,9 +112,7 @@ impl Forward {
     }
 
     async fn send(&self, chunk: &Chunk) -> Result<(), WriteError> {
-        let frame = Frame::of(chunk, self.encoding)
-            .await
-            .map_err(WriteError::Unrecoverable)?;
+        let frame = Frame::of(chunk, self.encoding).await?;
         let mut tried = vec![false; self.servers.len()];
         let mut last = None;
         while let Some((at, alternative)) = self.choose(&tried) {
@@ -126,6 +124,7 @@ impl Forward {
                     self.delivered(at);
                     return Ok(());
                 }
+                Err(failure @ Failure::Chunk(_)) => return Err(WriteError::Retry(failure.into())),
                 Err(failure) => {
                     self.failed(at, chunk, &failure);
                     last = Some(anyhow!("{}: {failure}", server.name));

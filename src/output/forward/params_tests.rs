@@ -67,6 +67,7 @@ fn every_parameter_of_fluentd_is_honoured_warned_about_or_refused() {
         ("ignore_network_errors_at_startup", "true"),
         ("verify_connection_at_startup", "true"),
         ("compress", "gzip"),
+        ("compress", "zstd"),
         ("time_as_integer", "true"),
         ("keepalive", "true"),
         ("keepalive_timeout", "20s"),
@@ -84,7 +85,7 @@ fn what_cannot_be_done_is_refused_by_name() {
     for (key, value, word) in [
         ("transport", "tls", "TLS is not supported yet"),
         ("tls_cert_path", "/etc/ca.pem", "TLS is not supported yet"),
-        ("compress", "zstd", "zstd"),
+        ("compress", "lz4", "compress"),
         ("host", "log", "already removed"),
         ("ack_response_timeout", "0", "at least 1s"),
         ("heartbeat_interval", "0", "longer than 0"),
@@ -106,14 +107,14 @@ fn wrong_servers_are_all_reported_in_one_run() {
         server(&[("host", "a"), ("weight", "-1")]),
         section("security", &[("shared_key", "")], vec![]),
     ];
-    let found = errors(&[("compress", "zstd")], children);
+    let found = errors(&[("compress", "lz4")], children);
     let words = [
         "'host'",
         "99999",
         "weight",
         "self_hostname",
         "shared_key",
-        "zstd",
+        "compress",
     ];
     for word in words {
         assert!(

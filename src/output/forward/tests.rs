@@ -14,7 +14,7 @@ use crate::event::{Entries, EventStream, EventTime, Receipt, Tag};
 
 fn chunk() -> Chunk {
     let tag = Tag::new("app.access");
-    let key = ChunkKey { tag: tag.clone() };
+    let key = ChunkKey::of_tag(tag.clone());
     let mut chunk = Chunk::new(key, Instant::now(), SystemTime::now());
     for line in 0..3000 {
         let mut batch = Entries::default();
@@ -85,7 +85,7 @@ async fn a_chunk_is_delivered_when_its_own_ack_comes_back() {
         let forward = Forward::new(&params(), vec![server(peer.address)], None);
         let chunk = delivered(&forward).await;
         let message = peer.message().await;
-        let entries = chunk.segments().concat();
+        let entries = chunk.read().await.expect("in memory").concat();
         assert!(message.windows(entries.len()).any(|part| part == entries));
         assert_eq!(chunk_id(&message), Some(chunk.id().to_base64()));
         let status = &forward.nodes()[0];
@@ -323,7 +323,7 @@ async fn without_ack_a_chunk_is_delivered_when_it_is_written() {
     let chunk = delivered(&forward).await;
     let message = peer.message().await;
     assert!(message.ends_with(b"\xaacompressed\xa4text"));
-    let entries = chunk.segments().concat();
+    let entries = chunk.read().await.expect("in memory").concat();
     assert!(message.windows(entries.len()).any(|part| part == entries));
     assert_eq!(peer.seen.recv().await, Some(Seen::Closed));
     assert!(forward.notice().is_some());

@@ -14,12 +14,13 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use anyhow::{Context, Result};
-use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use jiff::{Timestamp, Zoned};
 use serde::Deserialize;
 
-use super::{Boxed, Output, WriteError};
+use super::{Boxed, Chunks, Output, WriteError, placeholder};
 use crate::aws::{Aws, Checksums, Settings};
-use crate::buffer::{Chunk, ChunkId};
+use crate::buffer::{Chunk, ChunkId, ChunkKeys};
 use crate::config::types::Secret;
 use crate::config::{self, Element};
 use content::{Format, StoreAs};
@@ -77,7 +78,8 @@ pub struct Params {
     pub s3_bucket: String,
     /// Its Region; else `AWS_REGION`, `AWS_DEFAULT_REGION`, then instance metadata.
     pub s3_region: Option<String>,
-    /// Where keys begin. `${tag}`, `${instance_id}`, `${hostname}` and strftime (UTC, when the chunk was made) are expanded.
+    /// Where keys begin. `${tag}`, `${tag[N]}`, `${chunk_id}`, chunk keys, `${instance_id}`, `${hostname}` and strftime are expanded: the begin
+    /// of the chunk's time slice in its zone, or without the chunk key `time` the time when it was made, in UTC.
     pub path: String,
     /// `json` (a line per event with time, tag and record) or `msgpack` (forward entries, for replay).
     pub format: Format,
@@ -96,7 +98,7 @@ pub struct Params {
 }
 
 /// Checks everything that can be checked without a network and builds the output.
-pub fn configure(element: &Element) -> config::Result<Arc<S3>> {
+pub fn configure(element: &Element, chunks: &Chunks) -> config::Result<Arc<S3>> {
     let mut params: Params = element.params()?;
     let mut errors = config::ConfigErrors::new();
     if params.s3_bucket.is_empty() {
@@ -108,7 +110,11 @@ pub fn configure(element: &Element) -> config::Result<Arc<S3>> {
             "aws_key_id and aws_sec_key must be given together",
         ));
     }
-    if let Err(message) = check_path(&params.path) {
+    let keys = match chunks {
+        Chunks::Own(keys) | Chunks::Primarys(keys) => keys.clone(),
+        Chunks::Any => ChunkKeys::default(),
+    };
+    if let Err(message) = check_path(&params.path, &keys) {
         errors.push(element.error_at("path", message));
     }
     for name in [
@@ -141,17 +147,20 @@ pub fn configure(element: &Element) -> config::Result<Arc<S3>> {
         }
     }
     errors.into_result()?;
-    let output = S3::new(params).map_err(|error| element.error(format!("{error:#}")))?;
+    let mut output = S3::new(params).map_err(|error| element.error(format!("{error:#}")))?;
+    output.zone = keys.time.map(|time| time.zone().clone());
     Ok(Arc::new(output))
 }
 
 /// What in a path would stay as it stands, although it looks as if it were to be expanded.
-fn check_path(path: &str) -> std::result::Result<(), String> {
+fn check_path(path: &str, keys: &ChunkKeys) -> std::result::Result<(), String> {
     let placeholders = path.split("${").skip(1);
     for name in placeholders.map(|rest| rest.split('}').next().unwrap_or_default()) {
-        if !["tag", "instance_id", "hostname"].contains(&name) {
+        let tag_part = name.starts_with("tag[") && name.ends_with(']');
+        let field = keys.fields.iter().any(|field| *field.key == *name);
+        if !["tag", "chunk_id", "instance_id", "hostname"].contains(&name) && !tag_part && !field {
             return Err(format!(
-                "unknown placeholder '${{{name}}}' (known: ${{tag}}, ${{instance_id}}, ${{hostname}})"
+                "unknown placeholder '${{{name}}}' (known: ${{tag}}, ${{tag[N]}}, ${{chunk_id}}, ${{instance_id}}, ${{hostname}} and the chunk keys)"
             ));
         }
     }
@@ -175,6 +184,8 @@ fn check_path(path: &str) -> std::result::Result<(), String> {
 pub struct S3 {
     params: Params,
     store: Arc<Store>,
+    /// The zone of the chunks' time slices, where they have such.
+    zone: Option<TimeZone>,
 }
 
 impl S3 {
@@ -196,6 +207,7 @@ impl S3 {
         Ok(S3 {
             params,
             store: Arc::new(store),
+            zone: None,
         })
     }
 
@@ -211,8 +223,15 @@ impl S3 {
 
     async fn key(&self, chunk: &Chunk) -> Result<String> {
         let tag = percent_encode(chunk.tag().as_str());
-        let path = expand_time(&self.params.path, born(chunk.id())).replace("${tag}", &tag);
+        let path = match self.zone.clone().zip(chunk.key().timekey) {
+            Some((zone, start)) => {
+                let start = Timestamp::from_second(start).unwrap_or(Timestamp::UNIX_EPOCH);
+                expand_zoned(&self.params.path, &start.to_zoned(zone))
+            }
+            None => expand_time(&self.params.path, born(chunk.id())),
+        };
         let path = self.store.expand(&path).await?;
+        let path = placeholder::fill(&path, chunk, |value| Ok(percent_encode(&value)))?;
         let extension = content::extension(self.params.format, self.params.store_as);
         Ok(join(
             &path,
@@ -222,7 +241,7 @@ impl S3 {
 
     async fn store_chunk(&self, chunk: &Chunk) -> Result<(), WriteError> {
         let key = self.key(chunk).await?;
-        let (tag, segments) = (chunk.tag().clone(), chunk.segments().to_vec());
+        let (tag, segments) = (chunk.tag().clone(), chunk.read().await?);
         let (format, store_as) = (self.params.format, self.params.store_as);
         // Encoding takes milliseconds for each megabyte: not on the threads that keep the sockets moving.
         let encode = move || content::encode(tag.as_str(), &segments, format, store_as);
@@ -252,7 +271,10 @@ fn born(id: ChunkId) -> Timestamp {
 
 /// Expands the strftime letters that make folders. Escapes of [`percent_encode`] stay: none of them looks like a letter here.
 pub fn expand_time(path: &str, time: Timestamp) -> String {
-    let time = time.to_zoned(jiff::tz::TimeZone::UTC);
+    expand_zoned(path, &time.to_zoned(TimeZone::UTC))
+}
+
+fn expand_zoned(path: &str, time: &Zoned) -> String {
     ["%Y", "%m", "%d", "%H", "%M", "%S", "%j"]
         .iter()
         .filter(|directive| path.contains(**directive))

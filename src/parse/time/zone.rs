@@ -1,8 +1,9 @@
 //! Zones: the `timezone` parameter, and offsets and names within a time's text.
 
-use jiff::tz::{Offset, TimeZone};
+use jiff::tz::TimeZone;
 
 use super::strptime::Cursor;
+use crate::config;
 
 /// The zone names that Ruby's strptime knows and that logs use, with their offsets in minutes.
 const NAMES: &[(&str, i32)] = &[
@@ -39,24 +40,7 @@ const NAMES: &[(&str, i32)] = &[
 
 /// The zone of a `timezone` parameter: `+HH:MM`, `+HHMM`, `+HH` or `Region/City`. Abbreviations are refused, as in Fluentd.
 pub fn configured(text: &str) -> Option<TimeZone> {
-    if text.starts_with(['+', '-']) {
-        let digits: String = text[1..].chars().filter(|c| *c != ':').collect();
-        if !matches!(text.len(), 3 | 5 | 6) || !digits.bytes().all(|b| b.is_ascii_digit()) {
-            return None;
-        }
-        let number: i32 = digits.parse().ok()?;
-        let minutes = match digits.len() {
-            2 => number * 60,
-            4 => number / 100 * 60 + number % 100,
-            _ => return None,
-        };
-        let seconds = if text.starts_with('-') { -60 } else { 60 } * minutes;
-        return Some(TimeZone::fixed(Offset::from_seconds(seconds).ok()?));
-    }
-    if !text.contains('/') {
-        return None;
-    }
-    TimeZone::get(text).ok()
+    config::zone(text).ok()
 }
 
 impl Cursor<'_> {

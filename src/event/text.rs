@@ -2,10 +2,9 @@
 
 use std::io::Write;
 
-use crate::event::msgpack::read_text;
-use crate::event::{msgpack, record};
-
 use super::accessor::items;
+use super::msgpack::{self, read_text};
+use super::record;
 
 /// Appends the text of an encoded value; nothing for nil.
 pub fn append(value: &[u8], out: &mut Vec<u8>) {

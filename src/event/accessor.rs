@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use crate::event::msgpack::{Malformed, read_map_header, skip_value};
-use crate::event::record;
+use super::msgpack::{Malformed, read_map_header, skip_value};
+use super::record;
 
 /// A place in a record.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,0 +1,233 @@
+//! What of a chunk's data can be read: whole `[time, record]` entries, as they are or in gzip members or zstd frames. Pure, over a reader.
+//!
+//! Groups of the side file whose checksum holds are taken as they are. Everything else is walked entry by entry up to the first that
+//! is cut or is none; what is behind it is lost up to the next sound group.
+
+use std::io;
+use std::ops::Range;
+
+use super::side::Group;
+use crate::buffer::Compress;
+use crate::event::msgpack::{Malformed, entries};
+
+/// How much is read at once.
+const WINDOW: usize = 1 << 20;
+/// A gzip member that holds more is no chunk's.
+const MOST_INFLATED: u64 = 256 << 20;
+
+/// Reads from a byte on, until the buffer is full or the data end.
+pub type ReadAt<'a> = &'a mut dyn FnMut(u64, &mut [u8]) -> io::Result<usize>;
+
+/// A readable part of the data.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Kept {
+    /// Whole entries or members, as they lie.
+    Range(Range<u64>),
+    /// What could be read of a damaged gzip member, as a new one.
+    Rebuilt(Vec<u8>),
+}
+
+/// What a check found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Checked {
+    /// What can be read, in order.
+    pub kept: Vec<Kept>,
+    /// Events in it.
+    pub records: u64,
+    /// Whether it is compressed.
+    pub packed: bool,
+    /// Data that cannot be read.
+    pub lost: Vec<Range<u64>>,
+    /// Whether all that is lost is the last group, whose write a crash interrupted.
+    pub torn: bool,
+}
+
+impl Checked {
+    /// Whether everything can be read.
+    pub fn is_whole(&self) -> bool {
+        self.lost.is_empty()
+    }
+
+    /// Bytes that cannot be read.
+    pub fn lost_bytes(&self) -> u64 {
+        self.lost.iter().map(|range| range.end - range.start).sum()
+    }
+
+    /// Where to cut so that only whole entries remain; `None` where a cut does not do.
+    pub fn cut(&self) -> Option<u64> {
+        match (&self.kept[..], &self.lost[..]) {
+            ([Kept::Range(kept)], [lost])
+                if kept.start == 0 && kept.end == lost.start && self.torn =>
+            {
+                Some(kept.end)
+            }
+            _ => None,
+        }
+    }
+
+    fn keep(&mut self, range: Range<u64>, records: u64) {
+        self.records += records;
+        match self.kept.last_mut() {
+            Some(Kept::Range(last)) if last.end == range.start => last.end = range.end,
+            _ if range.is_empty() => {}
+            _ => self.kept.push(Kept::Range(range)),
+        }
+    }
+}
+
+/// Checks data of `len` bytes. Fails only where reading fails.
+pub fn check(read: ReadAt<'_>, len: u64, groups: &[Group]) -> io::Result<Checked> {
+    let mut checked = Checked::default();
+    let mut at = 0;
+    for group in groups {
+        if group.start < at || group.end > len || !holds(read, group)? {
+            continue;
+        }
+        walk(read, at..group.start, &mut checked)?;
+        checked.packed |= begins_packed(read, group.start)?;
+        checked.keep(group.start..group.end, group.records.into());
+        at = group.end;
+    }
+    match groups.last() {
+        // Its write was interrupted: what stands there of it may be anything, and nothing of it was reported safe.
+        Some(last) if !last.confirmed && (at..len).contains(&last.start) && last.end >= len => {
+            walk(read, at..last.start, &mut checked)?;
+            checked.torn = checked.is_whole();
+            checked.lost.push(last.start..len);
+        }
+        _ => walk(read, at..len, &mut checked)?,
+    }
+    Ok(checked)
+}
+
+fn holds(read: ReadAt<'_>, group: &Group) -> io::Result<bool> {
+    Ok(crc_of(read, group.start..group.end)? == Some(group.crc))
+}
+
+/// CRC-32 of a part of the data; `None` where the data are shorter.
+pub fn crc_of(read: ReadAt<'_>, range: Range<u64>) -> io::Result<Option<u32>> {
+    let mut hasher = crc32fast::Hasher::new();
+    let mut window = vec![0; WINDOW.min((range.end - range.start) as usize)];
+    let mut at = range.start;
+    while at < range.end {
+        let wanted = window.len().min((range.end - at) as usize);
+        match read(at, &mut window[..wanted])? {
+            0 => return Ok(None),
+            len => {
+                hasher.update(&window[..len]);
+                at += len as u64;
+            }
+        }
+    }
+    Ok(Some(hasher.finalize()))
+}
+
+fn begins_packed(read: ReadAt<'_>, at: u64) -> io::Result<bool> {
+    let mut head = [0; 4];
+    let got = read(at, &mut head)?;
+    Ok(Compress::of(&head[..got]) != Compress::Text)
+}
+
+fn walk(read: ReadAt<'_>, range: Range<u64>, checked: &mut Checked) -> io::Result<()> {
+    if range.is_empty() {
+        return Ok(());
+    }
+    if begins_packed(read, range.start)? {
+        return walk_packed(read, range, checked);
+    }
+    let mut at = range.start;
+    let mut size = WINDOW;
+    while at < range.end {
+        let left = range.end - at;
+        let mut window = vec![0; usize::try_from(left).unwrap_or(size).min(size)];
+        let got = read(at, &mut window)?;
+        window.truncate(got);
+        let (good, records, end) = count(&window);
+        checked.keep(at..at + good as u64, records);
+        at += good as u64;
+        match end {
+            None if got == 0 => break,
+            None => size = WINDOW,
+            // The entry may go on behind the window.
+            Some(Malformed::Truncated) if (got as u64) < left => {
+                size = if good > 0 { WINDOW } else { size * 2 }
+            }
+            Some(_) => {
+                checked.lost.push(at..range.end);
+                break;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Bytes and number of the whole entries at the head, and why the next is none.
+fn count(bytes: &[u8]) -> (usize, u64, Option<Malformed>) {
+    let (mut good, mut records) = (0, 0);
+    for entry in entries(bytes) {
+        match entry {
+            Ok(entry) => {
+                good += entry.bytes.len();
+                records += 1;
+            }
+            Err(reason) => return (good, records, Some(reason)),
+        }
+    }
+    (good, records, None)
+}
+
+fn walk_packed(read: ReadAt<'_>, range: Range<u64>, checked: &mut Checked) -> io::Result<()> {
+    checked.packed = true;
+    let mut data = vec![0; (range.end - range.start) as usize];
+    let got = read(range.start, &mut data)?;
+    data.truncate(got);
+    let mut at = 0;
+    while at < data.len() {
+        let begin = range.start + at as u64;
+        let (plain, rest) = Compress::of(&data[at..]).member(&data[at..], MOST_INFLATED);
+        let (good, records, malformed) = count(&plain);
+        if let (Ok(rest), None) = (rest, malformed) {
+            at = data.len() - rest.len();
+            checked.keep(begin..range.start + at as u64, records);
+            continue;
+        }
+        if good > 0 {
+            let member = Compress::Gzip.pack(&[&plain[..good]])?;
+            checked.kept.push(Kept::Rebuilt(member));
+            checked.records += records;
+        }
+        checked.lost.push(begin..range.end);
+        return Ok(());
+    }
+    Ok(())
+}
+
+/// The entries of a whole chunk, inflated where they are packed; fails beyond `most` bytes.
+pub fn unpack(data: &[u8], most: u64) -> io::Result<Vec<u8>> {
+    let mut plain = Vec::new();
+    let mut rest = data;
+    while !rest.is_empty() {
+        let compress = Compress::of(rest);
+        if compress == Compress::Text {
+            let (good, _, _) = count(rest);
+            if good == 0 {
+                return Err(io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    "neither an entry nor a gzip member or zstd frame",
+                ));
+            }
+            plain.extend_from_slice(&rest[..good]);
+            rest = &rest[good..];
+            continue;
+        }
+        let left = most.saturating_sub(plain.len() as u64);
+        let (member, behind) = compress.member(rest, left);
+        plain.extend_from_slice(&member);
+        rest = behind?;
+    }
+    Ok(plain)
+}
+
+#[cfg(test)]
+#[path = "check_tests.rs"]
+mod tests;

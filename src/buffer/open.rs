@@ -1,0 +1,164 @@
+//! A buffer on disk at its start and at its end: what an earlier run left comes back, what this run leaves stays in order.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::Context;
+use tracing::info;
+
+use super::file::{Fate, Left, Letter};
+use super::{Buffer, Chunk, enqueue};
+
+/// The thread (`resume.<id>`) that checks queued chunks of an earlier run, so that a start does not wait for gigabytes.
+#[derive(Debug, Default)]
+pub struct Resuming {
+    thread: Mutex<Option<JoinHandle<()>>>,
+    stop: AtomicBool,
+}
+
+impl Resuming {
+    fn join(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+        let thread = self
+            .thread
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(thread) = thread {
+            // What it had not checked is found by the next start.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Buffer {
+    /// Takes the directory, brings back what is there, and begins to write. Nothing to do for a buffer in memory.
+    pub fn open(self: &Arc<Self>) -> anyhow::Result<()> {
+        let Some(storage) = &self.storage else {
+            return Ok(());
+        };
+        let broken = || self.state().lost.broken_chunks += 1;
+        let left = storage.open(&self.name, &self.keys, broken)?;
+        self.expect(&left);
+        let (staged, queued): (Vec<_>, Vec<_>) = left
+            .into_iter()
+            .partition(|chunk| chunk.letter == Letter::Staged);
+        // New lines are appended to these, so they must be in order before the first comes.
+        staged.into_iter().for_each(|chunk| self.bring_back(chunk));
+        storage.start(&self.name)?;
+        if queued.is_empty() {
+            return Ok(());
+        }
+        let buffer = self.clone();
+        let thread = thread::Builder::new().name(format!("resume.{}", self.name));
+        let thread = thread.spawn(move || {
+            let go_on = |_: &Left| !buffer.resuming.stop.load(Ordering::Relaxed);
+            queued
+                .into_iter()
+                .take_while(go_on)
+                .for_each(|chunk| buffer.bring_back(chunk));
+        });
+        let thread = thread.context("cannot start the thread that resumes a file buffer")?;
+        self.resuming
+            .thread
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .replace(thread);
+        Ok(())
+    }
+
+    /// Writes what is left and gives the directory back. Nothing may be emitted any more.
+    pub fn close(&self) {
+        let Some(storage) = &self.storage else {
+            return;
+        };
+        self.resuming.join();
+        let state = self.state();
+        let staged: Vec<_> = state
+            .stage
+            .values()
+            .filter_map(Chunk::content)
+            .cloned()
+            .collect();
+        drop(state);
+        storage.close(staged.iter());
+    }
+
+    /// The most memory that it takes: everything in it, or on disk what is on its way there. What is sent comes on top.
+    pub fn most_memory(&self) -> usize {
+        match &self.storage {
+            None => self.limits.total_bytes,
+            Some(_) => self.limits.total_bytes.min(super::file::MOST_PENDING),
+        }
+    }
+
+    /// Whether what is in it survives the end of the process.
+    pub fn is_persistent(&self) -> bool {
+        self.storage.is_some()
+    }
+
+    /// They count before they are checked.
+    pub(super) fn expect(&self, left: &[Left]) {
+        let mut state = self.state();
+        let level = &mut state.level;
+        level.chunks += left.len();
+        level.bytes += left.iter().map(|chunk| chunk.len as usize).sum::<usize>();
+        level.records += left
+            .iter()
+            .map(|chunk| chunk.records as usize)
+            .sum::<usize>();
+        let level = *level;
+        drop(state);
+        if level.chunks > 0 {
+            info!(
+                plugin_id = self.name,
+                chunks = level.chunks,
+                bytes = level.bytes,
+                "found chunks of an earlier run in the buffer, they are delivered first"
+            );
+        }
+    }
+
+    pub(super) fn bring_back(&self, left: Left) {
+        let Some(storage) = &self.storage else {
+            return;
+        };
+        let fate = left.check(storage.work());
+        let mut state = self.state();
+        state.level.bytes -= left.len as usize;
+        state.level.records -= left.records as usize;
+        match fate {
+            Fate::Stays => {
+                state.level.chunks -= 1;
+                state.lost.broken_chunks += 1;
+            }
+            Fate::Goes { len, records, lost } => {
+                state.level.bytes += len as usize;
+                state.level.records += records as usize;
+                state.lost.salvaged_chunks += u64::from(lost > 0);
+                state.lost.unreadable_bytes += lost;
+                let created = instant_of(left.content.created);
+                let chunk = Chunk::on_disk(left.content, len as usize, records as usize, created);
+                let taken = state.stage.contains_key(chunk.key());
+                if left.letter == Letter::Queued || taken || self.is_complete(&chunk) {
+                    enqueue(&mut state.queue, chunk);
+                } else {
+                    state.stage.insert(chunk.key().clone(), chunk);
+                }
+            }
+        }
+        drop(state);
+        self.work.notify_one();
+        self.progress.notify_waiters();
+    }
+}
+
+/// When that was on the clock that ages are measured with.
+fn instant_of(unix: i64) -> Instant {
+    let at = UNIX_EPOCH + Duration::from_secs(u64::try_from(unix).unwrap_or(0));
+    let age = SystemTime::now().duration_since(at).unwrap_or_default();
+    let now = Instant::now();
+    now.checked_sub(age).unwrap_or(now)
+}

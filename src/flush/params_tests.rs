@@ -1,0 +1,115 @@
+use super::*;
+use crate::buffer::{KeyDefaults, chunk_keys};
+use crate::config::Config;
+
+/// The settings of an output with this `<buffer>`, and what start-up says about it.
+fn settings(head: &str, inside: &str) -> (std::result::Result<Settings, String>, Vec<String>) {
+    let text = format!("<match>\n<buffer {head}>\n{inside}\n</buffer>\n</match>");
+    let config = Config::from_text(&text).expect("config");
+    let section = config.root().children().next().expect("a section");
+    let buffer = section.section("buffer").expect("one").expect("a buffer");
+    let keys = chunk_keys(buffer, KeyDefaults::default());
+    let settings = keys.and_then(|keys| {
+        configure(Owner {
+            section,
+            unbuffered: false,
+            keys: &keys,
+            has_secondary: false,
+            root_dir: Path::new("/nonexistent"),
+        })
+    });
+    let said = config.warnings().iter().map(|one| one.line()).collect();
+    (settings.map_err(|errors| errors.to_string()), said)
+}
+
+fn due(head: &str, inside: &str) -> Due {
+    settings(head, inside).0.expect("valid").flush.due
+}
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+#[test]
+fn flush_modes_follow_the_chunk_keys_as_in_fluentd() {
+    let plain = due("tag", "");
+    assert_eq!(
+        (plain.mode, plain.slice),
+        (FlushMode::Interval(MINUTE), None)
+    );
+    let sliced = due("time", "timekey 1h");
+    assert_eq!(sliced.mode, FlushMode::Lazy);
+    assert_eq!(sliced.slice, Some(Duration::from_secs(3600 + 600)));
+    let both = due(
+        "time",
+        "timekey 1h\ntimekey_wait 5\nflush_mode interval\nflush_interval 7",
+    );
+    assert_eq!(both.mode, FlushMode::Interval(Duration::from_secs(7)));
+    assert_eq!(both.slice, Some(Duration::from_secs(3605)));
+    assert_eq!(
+        due("tag", "flush_mode immediate").mode,
+        FlushMode::Immediate
+    );
+}
+
+#[test]
+fn an_interval_that_does_not_count_is_said_or_refused() {
+    let (settings, said) = super::tests::settings("time", "timekey 1h\nflush_interval 5s");
+    assert_eq!(settings.expect("valid").flush.due.mode, FlushMode::Lazy);
+    assert!(
+        said[0].contains("flush_interval") && said[0].contains("text:4"),
+        "{said:?}"
+    );
+    for mode in ["lazy", "immediate"] {
+        let inside = format!("flush_mode {mode}\nflush_interval 5s");
+        let refused = super::tests::settings("tag", &inside)
+            .0
+            .expect_err("refused");
+        assert!(refused.contains("can be specified only when"), "{refused}");
+    }
+}
+
+#[test]
+fn limits_are_read_as_fluentd_reads_them() {
+    let limits = |inside: &str| settings("tag", inside).0.expect("valid").limits;
+    let queue = limits("chunk_limit_size 1m\nqueue_limit_length 4\ntotal_limit_size 1g");
+    assert_eq!((queue.chunk_bytes, queue.total_bytes), (1 << 20, 4 << 20));
+    assert_eq!(
+        limits("chunk_limit_records 10\nchunk_full_threshold 0.5").full_records,
+        5
+    );
+    assert_eq!(limits("compress zstd").compress, Compress::Zstd);
+    let words = ["throw_exception", "block", "drop_oldest_chunk"];
+    assert_eq!(
+        words.map(|word| limits(&format!("overflow_action {word}")).overflow.word()),
+        words
+    );
+    assert!(settings("tag", "overflow_action exception").0.is_err());
+}
+
+#[test]
+fn as_many_chunks_are_queued_by_time_as_there_are_threads_unless_it_is_said() {
+    let flush = |inside: &str| settings("tag", inside).0.expect("valid").flush;
+    assert_eq!(flush("").queued_limit, 1);
+    assert_eq!(flush("flush_thread_count 3").queued_limit, 3);
+    assert_eq!(flush("queued_chunks_limit_size 7").queued_limit, 7);
+    assert_eq!(
+        flush("flush_thread_interval 2").thread_interval,
+        Duration::from_secs(2)
+    );
+    assert_eq!(
+        flush("flush_thread_burst_interval 0.5").burst_interval,
+        Duration::from_millis(500)
+    );
+}
+
+#[test]
+fn what_has_no_effect_is_said_with_its_line() {
+    let (_, said) = settings("tag", "delayed_commit_timeout 5\ntimekey 1h");
+    for (at, name) in [(3, "delayed_commit_timeout"), (4, "timekey")] {
+        let place = format!("text:{at}:");
+        assert!(
+            said.iter()
+                .any(|line| line.starts_with(&place) && line.contains(name)),
+            "{name}: {said:?}"
+        );
+    }
+}

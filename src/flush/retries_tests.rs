@@ -1,0 +1,160 @@
+use std::time::SystemTime;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::flush::retry::RetryType;
+
+fn settings() -> RetrySettings {
+    RetrySettings {
+        retry_type: RetryType::ExponentialBackoff { base: 2.0 },
+        wait: Duration::from_secs(1),
+        max_interval: None,
+        timeout: Some(Duration::from_secs(1000)),
+        max_times: None,
+        randomize: false,
+        secondary_threshold: None,
+    }
+}
+
+fn id() -> ChunkId {
+    ChunkId::new(SystemTime::now())
+}
+
+fn fail(retries: &mut Retries, id: ChunkId, now: Instant) -> Verdict {
+    let target = retries.target(id, now);
+    retries.failed(id, target, now, 0.0)
+}
+
+#[test]
+fn a_chunk_that_fails_alone_waits_alone() {
+    let (mut retries, now) = (Retries::new(settings()), Instant::now());
+    let (poison, good) = (id(), id());
+    fail(&mut retries, poison, now);
+    assert_eq!(retries.rank(poison, now), None);
+    assert_eq!(retries.rank(good, now), Some(1));
+    assert!(!retries.succeeded(good, Target::Primary));
+    fail(&mut retries, poison, now + Duration::from_secs(1));
+    assert!(!retries.at_fault());
+    assert_eq!(retries.times(poison), 1);
+    assert_eq!(retries.wake(now), Some(now + Duration::from_secs(3)));
+    // Its own time has come: it goes first, so that it cannot starve.
+    assert_eq!(retries.rank(poison, now + Duration::from_secs(3)), Some(0));
+}
+
+#[test]
+fn two_chunks_that_fail_with_no_success_between_them_hold_up_all() {
+    let (mut retries, now) = (Retries::new(settings()), Instant::now());
+    let (first, second, fresh) = (id(), id(), id());
+    fail(&mut retries, first, now);
+    fail(&mut retries, second, now);
+    assert!(retries.at_fault() && retries.holds(now));
+    assert_eq!(retries.rank(fresh, now), None);
+    let then = now + Duration::from_secs(1);
+    assert_eq!(
+        [fresh, first, second].map(|id| retries.rank(id, then)),
+        [Some(0), Some(1), Some(2)]
+    );
+    assert!(retries.succeeded(fresh, Target::Primary));
+    assert_eq!(retries.rank(id(), then), Some(1));
+    assert!(retries.in_trouble() && !retries.at_fault());
+}
+
+#[test]
+fn a_success_of_the_secondary_says_nothing_about_the_output() {
+    let (mut retries, now) = (Retries::new(settings()), Instant::now());
+    let (first, second) = (id(), id());
+    fail(&mut retries, first, now);
+    fail(&mut retries, second, now);
+    assert!(retries.succeeded(first, Target::Secondary));
+    assert!(retries.at_fault());
+}
+
+#[test]
+fn an_output_at_fault_is_asked_at_least_once_a_minute() {
+    let (mut retries, mut now) = (Retries::new(settings()), Instant::now());
+    let start = now;
+    let mut at = Vec::new();
+    fail(&mut retries, id(), now);
+    for _ in 0..10 {
+        at.push((now - start).as_secs());
+        fail(&mut retries, id(), now);
+        while retries.rank(id(), now).is_none() {
+            now += Duration::from_secs(1);
+        }
+    }
+    assert_eq!(at, [0, 1, 3, 7, 15, 31, 63, 123, 183, 243]);
+}
+
+#[test]
+fn a_chunk_at_its_limit_is_given_up_alone() {
+    let limited = RetrySettings {
+        max_times: Some(1),
+        ..settings()
+    };
+    let (mut retries, now) = (Retries::new(limited), Instant::now());
+    let (first, second) = (id(), id());
+    fail(&mut retries, first, now);
+    fail(&mut retries, second, now);
+    let then = now + Duration::from_secs(1);
+    assert_eq!(fail(&mut retries, first, then), Verdict::GiveUp);
+    assert_eq!(retries.waiting(), 1);
+    assert_eq!(retries.times(second), 0);
+}
+
+#[test]
+fn the_turn_to_the_secondary_does_not_wait_for_an_output_at_fault() {
+    let with_secondary = RetrySettings {
+        timeout: Some(Duration::from_secs(10)),
+        secondary_threshold: Some(0.5),
+        ..settings()
+    };
+    let (mut retries, now) = (Retries::new(with_secondary), Instant::now());
+    let chunk = id();
+    fail(&mut retries, chunk, now);
+    fail(&mut retries, chunk, now + Duration::from_secs(1));
+    fail(&mut retries, chunk, now + Duration::from_secs(3));
+    let half = now + Duration::from_secs(5);
+    for after in [3, 4, 4] {
+        fail(&mut retries, id(), now + Duration::from_secs(after));
+    }
+    assert!(retries.at_fault());
+    assert!(retries.rank(chunk, half).is_some());
+    assert_eq!(retries.target(chunk, half), Target::Secondary);
+}
+
+#[test]
+fn a_forced_flush_ends_all_waits() {
+    let (mut retries, now) = (Retries::new(settings()), Instant::now());
+    let (first, second) = (id(), id());
+    fail(&mut retries, first, now);
+    fail(&mut retries, second, now);
+    retries.hurry(now);
+    assert!([first, second, id()].map(|id| retries.rank(id, now).is_some()) == [true; 3]);
+}
+
+proptest! {
+    /// Whatever fails and passes in whatever order: every chunk gets its turn, and a chunk that may not be tried now may be at `wake`.
+    #[test]
+    fn nobody_waits_for_ever(fates in proptest::collection::vec((0..5usize, prop::bool::weighted(0.7)), 1..60)) {
+        let mut retries = Retries::new(RetrySettings { timeout: None, ..settings() });
+        let chunks: Vec<ChunkId> = (0..5).map(|_| id()).collect();
+        let mut now = Instant::now();
+        for (_, fails) in fates {
+            let ready = chunks.iter().filter_map(|id| Some((retries.rank(*id, now)?, *id))).min();
+            let Some((_, chosen)) = ready else {
+                let wake = retries.wake(now);
+                prop_assert!(wake.is_some_and(|wake| wake > now));
+                now = wake.unwrap_or(now);
+                prop_assert!(chunks.iter().any(|id| retries.rank(*id, now).is_some()));
+                continue;
+            };
+            if fails {
+                prop_assert!(matches!(fail(&mut retries, chosen, now), Verdict::RetryAt(next) if next > now));
+            } else {
+                retries.succeeded(chosen, Target::Primary);
+                prop_assert!(!retries.at_fault());
+            }
+        }
+    }
+}
