@@ -202,11 +202,15 @@ impl Buffer {
             .flat_map(|(key, part)| self.cut(key, part))
             .collect();
         let mut state = self.state();
+        let mut is_news = false;
         for (key, part) in parts {
-            self.append_part(&mut state, key, part, now, clock);
+            is_news |= self.append_part(&mut state, key, part, now, clock);
         }
         drop(state);
-        self.work.notify_one();
+        // Whoever waits for a staged chunk knows when it is due: more in it is no news.
+        if is_news {
+            self.work.notify_one();
+        }
     }
 
     /// Events of one key as they are kept; in pieces where they are more than a chunk may be.
@@ -253,7 +257,7 @@ impl Buffer {
         cut.pieces.into_iter().map(keyed).collect()
     }
 
-    /// Events of one key go to the staged chunk of this key.
+    /// Events of one key go to the staged chunk of this key. True where a worker has something new to wait for, or to write.
     fn append_part(
         &self,
         state: &mut State,
@@ -261,8 +265,9 @@ impl Buffer {
         part: EventStream,
         now: Instant,
         clock: SystemTime,
-    ) {
+    ) -> bool {
         let (bytes, records) = (part.entries.len(), part.count);
+        let mut is_news = false;
         let State {
             stage,
             queue,
@@ -274,6 +279,7 @@ impl Buffer {
         let chunk = match stage.entry(key) {
             Entry::Occupied(mut open) => {
                 if self.overfills(open.get(), bytes, records) {
+                    is_news = true;
                     level.chunks += 1;
                     let fresh = self.fresh(open.key().clone(), now, clock);
                     enqueue(queue, std::mem::replace(open.get_mut(), fresh));
@@ -281,6 +287,7 @@ impl Buffer {
                 open.into_mut()
             }
             Entry::Vacant(empty) => {
+                is_news = true;
                 level.chunks += 1;
                 let fresh = self.fresh(empty.key().clone(), now, clock);
                 empty.insert(fresh)
@@ -288,11 +295,13 @@ impl Buffer {
         };
         chunk.append(part);
         if self.is_complete(chunk) {
+            is_news = true;
             let key = chunk.key().clone();
             if let Some(chunk) = stage.remove(&key) {
                 enqueue(queue, chunk);
             }
         }
+        is_news
     }
 
     fn fresh(&self, key: ChunkKey, now: Instant, clock: SystemTime) -> Chunk {

@@ -433,3 +433,19 @@ fn a_compressed_batch_that_is_too_large_is_cut_and_what_fits_nowhere_is_skipped(
     }
     assert_eq!(sizes, [(1, true), (2, true)]);
 }
+
+#[tokio::test]
+async fn a_worker_is_woken_for_a_new_chunk_and_not_for_more_in_a_staged_one() {
+    let buffer = Buffer::new("b", ChunkKeys::tag(), ROOMY);
+    let woken = async |buffer: &Buffer| {
+        tokio::time::timeout(Duration::from_millis(20), buffer.work())
+            .await
+            .is_ok()
+    };
+    buffer.emit(plain("a", 10));
+    assert!(woken(&buffer).await);
+    buffer.emit(plain("a", 10));
+    assert!(!woken(&buffer).await, "it knows when the chunk is due");
+    buffer.emit(plain("b", 10));
+    assert!(woken(&buffer).await);
+}
