@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use anyhow::Context;
 use tracing::info;
 
-use super::file::{Fate, Left, Letter};
+use super::file::{Fate, Left, Letter, MOST_PENDING, PIECE};
 use super::{Buffer, Chunk, enqueue};
 
 /// The thread (`resume.<id>`) that checks queued chunks of an earlier run, so that a start does not wait for gigabytes.
@@ -86,17 +86,13 @@ impl Buffer {
         storage.close(staged.iter());
     }
 
-    /// The most memory that it takes: everything in it, or on disk what is on its way there. What is sent comes on top.
-    pub fn most_memory(&self) -> usize {
+    /// The most memory that it takes while `workers` chunks are sent: everything in it; on disk what is on its way there, and two pieces of
+    /// each file that is sent.
+    pub fn most_memory(&self, workers: usize) -> usize {
         match &self.storage {
             None => self.limits.total_bytes,
-            Some(_) => self.limits.total_bytes.min(super::file::MOST_PENDING),
+            Some(_) => self.limits.total_bytes.min(MOST_PENDING) + 2 * PIECE * workers,
         }
-    }
-
-    /// Whether what is in it survives the end of the process.
-    pub fn is_persistent(&self) -> bool {
-        self.storage.is_some()
     }
 
     /// They count before they are checked.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant, SystemTime};
 /// How often time is taken for files of which no event told.
 pub const SWEEP: Duration = Duration::from_secs(1);
 /// How often positions are written while they move.
-const WRITE_POSITIONS: Duration = Duration::from_millis(200);
+const WRITE_POSITIONS: Duration = Duration::from_millis(500);
 /// The pause after positions were written is at least this many times its cost.
 const WRITE_SHARE: u32 = 20;
 /// How often a full collector is asked again: not every kind of room is told by a receipt.
@@ -88,12 +88,12 @@ mod tests {
         let mut clock = Clock::new(start, SystemTime::UNIX_EPOCH);
         assert!(clock.is_write_due(start));
         clock.wrote(start, start + Duration::from_millis(1), true);
-        assert!(clock.is_write_due(start + Duration::from_millis(201)));
+        assert!(clock.is_write_due(start + Duration::from_millis(501)));
         clock.wrote(start, start + Duration::from_millis(100), true);
         assert!(!clock.is_write_due(start + Duration::from_secs(2)));
         clock.wrote(start, start, false);
-        assert!(!clock.is_write_due(start + Duration::from_millis(999)));
-        assert!(clock.is_write_due(start + Duration::from_secs(1)));
+        assert!(!clock.is_write_due(start + Duration::from_millis(2499)));
+        assert!(clock.is_write_due(start + Duration::from_millis(2500)));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 /// More files than this within [`WINDOW`] are a flood.
-const QUIET: usize = 100;
+const QUIET: usize = 50;
 const WINDOW: Duration = Duration::from_millis(100);
 /// How long the thread waits then: a thousand files with a line a second each cost 250 wake-ups, not a thousand.
 const NAP: Duration = Duration::from_millis(4);

@@ -16,7 +16,7 @@ use tracing::warn;
 use super::bell::{Bell, Change};
 
 /// Above this many events within [`RATE_WINDOW`] the callback naps, so that the kernel merges equal unread events.
-const QUIET_EVENTS: u32 = 100;
+const QUIET_EVENTS: u32 = 50;
 const RATE_WINDOW: Duration = Duration::from_millis(100);
 /// How long it naps, and how long it works between two naps.
 const NAP: Duration = Duration::from_millis(4);
