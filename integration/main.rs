@@ -12,6 +12,7 @@ mod drain_moto;
 mod failover;
 mod readme;
 mod scene;
+mod status;
 mod support;
 mod tidy;
 mod worlds;
