@@ -13,4 +13,5 @@ mod readme;
 mod scene;
 mod support;
 mod tidy;
+mod torture;
 mod worlds;
