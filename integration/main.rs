@@ -15,4 +15,5 @@ mod scene;
 mod status;
 mod support;
 mod tidy;
+mod torture;
 mod worlds;

@@ -195,8 +195,9 @@ fn binary_beside_example() -> Result<PathBuf> {
         };
         let status = std::process::Command::new(cargo)
             // Named together with the example, the binary shares its dependencies' features and so their builds.
-            .args(["build", "--quiet", "--bin", "affluent"])
-            .args(["--example", "quickstart", "--profile"])
+            .args(["build", "--quiet", "--bin", "affluent", "--example"])
+            .arg(example.file_stem().unwrap_or_default())
+            .arg("--profile")
             .arg(profile)
             .arg("--manifest-path")
             .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"))

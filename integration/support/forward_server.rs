@@ -26,6 +26,8 @@ pub enum Mode {
     Ack,
     /// Stores and acks, this long after the delivery arrived.
     Slow(Duration),
+    /// Stores at once, and acks some time between these two later, each delivery another.
+    Late(Duration, Duration),
     /// Reads, neither stores nor acks.
     Silent,
     /// Does not store, and acks another chunk than the one that came.
@@ -371,15 +373,21 @@ impl Connection {
             tokio::time::sleep(pause).await;
         }
         let journalled = match mode {
-            Mode::Ack | Mode::Slow(_) | Mode::StoreThenDie => Some(self.journal(delivery)),
+            Mode::Ack | Mode::Slow(_) | Mode::Late(..) | Mode::StoreThenDie => {
+                Some(self.journal(delivery))
+            }
             _ => {
                 self.state.change(|state| state.discarded += 1);
                 None
             }
         };
+        if let Mode::Late(least, most) = mode {
+            let share = most.saturating_sub(least).mul_f64(fastrand::f64());
+            tokio::time::sleep(least + share).await;
+        }
         let answer = match (mode, chunk) {
-            (Mode::Ack | Mode::Slow(_), Some(chunk)) => wire::ack(&chunk),
-            (Mode::Ack | Mode::Slow(_) | Mode::Silent, _) => return true,
+            (Mode::Ack | Mode::Slow(_) | Mode::Late(..), Some(chunk)) => wire::ack(&chunk),
+            (Mode::Ack | Mode::Slow(_) | Mode::Late(..) | Mode::Silent, _) => return true,
             (Mode::Lie, _) => wire::ack(&"bm90IHlvdXIgY2h1bms=\n".into()),
             (Mode::Garbage, _) => (0..64).map(|_| fastrand::u8(..)).collect(),
             _ => return false,

@@ -1,0 +1,211 @@
+//! What one round does, all of it drawn from its seed: the configuration, when the agent dies, when the application rotates.
+//!
+//! The plan repeats with its seed; how it meets the scheduler, the disk and the network does not.
+
+use std::fmt::{self, Display};
+use std::time::Duration;
+
+use fastrand::Rng;
+
+/// Where the agent keeps its chunks. What a kill may repeat depends on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Storage {
+    /// In memory. A kill repeats what was not safe yet, in chunks with new ids.
+    Memory,
+}
+
+impl Storage {
+    /// The lines of the `<buffer>` section that ask for it.
+    pub fn params(self) -> &'static str {
+        match self {
+            Storage::Memory => "@type memory",
+        }
+    }
+}
+
+/// How the application lets go of its log. All of them keep every byte until the agent has read it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Rotation {
+    /// `.1` to `.2` and so on, the log to `.1`, a new log at once.
+    Chain,
+    /// The same, and the path stays empty until the application has written some lines more to the renamed file.
+    WithoutCreate,
+    /// `.1` to `.2` and so on, the log to `.1`, a new log at once, and the application hears of it only some lines later.
+    CreateFirst,
+    /// Twice in a row, with a few lines or none between.
+    Twice,
+    /// To a name with a date.
+    Dated,
+    /// To a name that no rotation makes; only where the agent has the file open, else a chain.
+    Aside,
+    /// A chain, and the oldest rotated file that was read is deleted.
+    Delete,
+    /// A chain, and the oldest rotated file that was read is replaced by its gzip.
+    Compress,
+}
+
+/// How often each is drawn.
+const ROTATIONS: [(Rotation, u32); 8] = [
+    (Rotation::Chain, 6),
+    (Rotation::WithoutCreate, 3),
+    (Rotation::CreateFirst, 3),
+    (Rotation::Twice, 3),
+    (Rotation::Dated, 2),
+    (Rotation::Aside, 1),
+    (Rotation::Delete, 2),
+    (Rotation::Compress, 1),
+];
+
+/// What `path` is drawn from: rotated names are outside or inside of it.
+const PATTERNS: [&str; 4] = ["app.log", "app.log", "app.log*", "*.log*"];
+
+/// When a life of the agent ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moment {
+    /// So long after the process was made, be it up or not.
+    After(Duration),
+    /// As soon as the receiver owes it an ack.
+    InFlight,
+}
+
+/// One life of the agent that ends by SIGKILL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Life {
+    /// When it is killed.
+    pub until: Moment,
+    /// How long nobody is there; the application writes and rotates on.
+    pub pause: Duration,
+}
+
+/// One round.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// What everything is drawn from.
+    pub seed: u64,
+    /// Chunks.
+    pub storage: Storage,
+    /// `path`, within the round's directory.
+    pub pattern: &'static str,
+    /// `enable_stat_watcher`.
+    pub events: bool,
+    /// `rotate_wait` in seconds.
+    pub rotate_wait: &'static str,
+    /// How chunks come to leave.
+    pub flush: &'static str,
+    /// `flush_thread_count`.
+    pub flush_threads: u32,
+    /// `chunk_limit_size`.
+    pub chunk_limit: &'static str,
+    /// `total_limit_size`: how much is read ahead of what is safe.
+    pub total_limit: &'static str,
+    /// Least and most time from a delivery's arrival to its ack.
+    pub ack: (Duration, Duration),
+    /// Lines a second.
+    pub rate: u32,
+    /// Bytes of a line.
+    pub length: usize,
+    /// The lives that end by SIGKILL; the one after them ends by SIGTERM.
+    pub lives: Vec<Life>,
+    /// After so many lines each, from the last one on.
+    pub rotations: Vec<(u64, Rotation)>,
+    /// How long the application goes on after the last start.
+    pub last: Duration,
+}
+
+impl Plan {
+    /// Draws a round.
+    pub fn new(seed: u64) -> Plan {
+        let mut rng = Rng::with_seed(seed);
+        let kills = rng.usize(2..=5);
+        let mut lives: Vec<Life> = (0..kills).map(|_| life(&mut rng)).collect();
+        // A round in which nothing was in flight at any kill proves nothing.
+        lives[rng.usize(..kills)].until = Moment::InFlight;
+        let least = rng.u64(5..40);
+        Plan {
+            seed,
+            storage: Storage::Memory,
+            pattern: pick(&mut rng, &PATTERNS),
+            events: rng.f32() < 0.8,
+            rotate_wait: pick(&mut rng, &["0", "0.5", "5"]),
+            flush: pick(
+                &mut rng,
+                &[
+                    "flush_mode immediate",
+                    "flush_interval 0.1",
+                    "flush_interval 0.4",
+                ],
+            ),
+            flush_threads: rng.u32(1..=4),
+            chunk_limit: pick(&mut rng, &["16k", "256k", "8m"]),
+            total_limit: pick(&mut rng, &["128k", "1m", "64m"]),
+            ack: (
+                Duration::from_millis(least),
+                Duration::from_millis(least + rng.u64(10..250)),
+            ),
+            rate: rng.u32(1000..6000),
+            length: rng.usize(60..300),
+            lives,
+            rotations: (0..400).map(|_| rotation(&mut rng)).collect(),
+            last: Duration::from_millis(rng.u64(..400)),
+        }
+    }
+}
+
+/// Short lives are as frequent as long ones: some end before the agent has opened its pos_file.
+fn life(rng: &mut Rng) -> Life {
+    let exponent = rng.f64() * 2.2;
+    Life {
+        until: Moment::After(Duration::from_secs_f64(0.008 * 10_f64.powf(exponent))),
+        pause: Duration::from_millis(if rng.bool() { 0 } else { rng.u64(..400) }),
+    }
+}
+
+fn rotation(rng: &mut Rng) -> (u64, Rotation) {
+    let most: u32 = ROTATIONS.iter().map(|(_, weight)| weight).sum();
+    let mut at = rng.u32(..most);
+    let drawn = ROTATIONS.iter().find(|(_, weight)| {
+        let here = at < *weight;
+        at = at.saturating_sub(*weight);
+        here
+    });
+    let most = if rng.bool() { 200 } else { 3000 };
+    (rng.u64(20..most), drawn.unwrap_or(&ROTATIONS[0]).0)
+}
+
+fn pick(rng: &mut Rng, of: &[&'static str]) -> &'static str {
+    of[rng.usize(..of.len())]
+}
+
+impl Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Plan {
+            seed,
+            pattern,
+            flush,
+            rate,
+            length,
+            ..
+        } = self;
+        write!(
+            f,
+            "seed {seed}: path {pattern}, {}, {flush}, {} flush threads, chunks of {}, total {}, rotate_wait {}, events {}, \
+             ack after {:?} to {:?}, {rate} lines/s of {length} bytes; kill",
+            self.storage.params(),
+            self.flush_threads,
+            self.chunk_limit,
+            self.total_limit,
+            self.rotate_wait,
+            self.events,
+            self.ack.0,
+            self.ack.1,
+        )?;
+        for life in &self.lives {
+            match life.until {
+                Moment::After(time) => write!(f, " after {} ms", time.as_millis())?,
+                Moment::InFlight => write!(f, " with a chunk in flight")?,
+            }
+            write!(f, " (away {} ms)", life.pause.as_millis())?;
+        }
+        Ok(())
+    }
+}
