@@ -381,6 +381,7 @@ impl Agent {
             ledger::add(&mut sum.discarded, &delivered.discarded_records);
             let lost = flusher.buffer().lost();
             sum.overflowed += lost.dropped_records + lost.oversized_records;
+            sum.resumed += flusher.buffer().resumed();
             sum.kept += backlog.records as u64;
         }
         sum
