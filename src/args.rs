@@ -139,6 +139,7 @@ pub enum Command {
     },
     /// Look into a buffer directory of Affluent or Fluentd: one JSON line each. Only requeue changes anything
     Chunk {
+        /// What to do with it
         #[command(subcommand)]
         what: Chunk,
     },

@@ -92,6 +92,7 @@ impl View {
             ledger::add(&mut sum.discarded, &delivered.discarded_records);
             let lost = flusher.buffer().lost();
             sum.overflowed += lost.dropped_records + lost.oversized_records;
+            sum.resumed += flusher.buffer().resumed();
             sum.kept += backlog.records as u64;
         }
         sum
@@ -137,7 +138,7 @@ impl Status {
     pub fn text(&self) -> String {
         let Status { ledger, .. } = self;
         let mut text = format!(
-            "affluent {}, pid {}\nread {} lines, {} bytes; skipped {}, dropped {}; delivered {}, secondary {}, backed up {}, discarded {}, overflowed {}, spilled {}; kept {}; {} bytes behind\n",
+            "affluent {}, pid {}\nread {} lines, {} bytes; skipped {}, dropped {}; delivered {}, secondary {}, backed up {}, discarded {}, overflowed {}, spilled {}; kept {}, resumed {}; {} bytes behind\n",
             self.version,
             self.pid,
             ledger.lines_read,
@@ -151,6 +152,7 @@ impl Status {
             ledger.overflowed,
             ledger.spilled,
             ledger.kept,
+            ledger.resumed,
             ledger.behind_bytes,
         );
         for output in &self.outputs {

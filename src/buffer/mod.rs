@@ -50,6 +50,8 @@ struct State {
     queue: VecDeque<Chunk>,
     level: Backlog,
     lost: Lost,
+    /// Events of earlier runs that were found on disk.
+    resumed: u64,
     full: bool,
 }
 

@@ -95,6 +95,11 @@ impl Buffer {
         }
     }
 
+    /// Events of earlier runs that were found on disk and go on.
+    pub fn resumed(&self) -> u64 {
+        self.state().resumed
+    }
+
     /// They count before they are checked.
     pub(super) fn expect(&self, left: &[Left]) {
         let mut state = self.state();
@@ -133,6 +138,7 @@ impl Buffer {
             Fate::Goes { len, records, lost } => {
                 state.level.bytes += len as usize;
                 state.level.records += records as usize;
+                state.resumed += records;
                 state.lost.salvaged_chunks += u64::from(lost > 0);
                 state.lost.unreadable_bytes += lost;
                 let created = instant_of(left.content.created);

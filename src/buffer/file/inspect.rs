@@ -275,6 +275,7 @@ mod tests {
             &[&entry("one")[..], b"\xc1"].concat(),
         );
         write("notes.txt".into(), b"not a chunk");
+        write(format!("buffer.b{ID}.log.meta"), b"no map");
         let inspection = Inspection::open(place.path()).expect("opens");
         let chunks = inspection.chunks().expect("listed");
         let seen: Vec<_> = chunks

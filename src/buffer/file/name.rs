@@ -118,6 +118,9 @@ impl Naming {
         };
         let parts: Vec<&str> = name.split('.').collect();
         let at = parts.iter().rposition(|part| id(part).is_some())?;
+        if parts.last() == Some(&"meta") {
+            return None;
+        }
         if parts[0] == "fsb" && parts[at + 1..] == ["buf"] {
             return Some(Naming::single());
         }
