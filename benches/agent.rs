@@ -9,6 +9,7 @@ mod bare_loop;
 mod catch_up;
 #[cfg(feature = "aws")]
 mod drain;
+mod file_buffer;
 mod idle;
 mod latency;
 mod lines;
@@ -32,6 +33,7 @@ type Work = fn() -> Result<Vec<Row>>;
 /// Every work by the name that selects it.
 const WORKS: &[(&str, Work)] = &[
     ("catch_up", catch_up::rows),
+    ("file_buffer", file_buffer::rows),
     ("latency", latency::rows),
     ("idle", idle::rows),
     #[cfg(feature = "aws")]

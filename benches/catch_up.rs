@@ -13,19 +13,19 @@ use crate::{bare_loop, env_or, lines};
 
 const ASK: &str = "0.4 of the bare loop, memory < 150 MB";
 /// A chunk that is not full goes out after a tenth of a second, so that the last one does not wait for Fluentd's 60 s.
-const PARAMS: &str = "heartbeat_type none\n  flush_interval 0.1";
+pub const PARAMS: &str = "heartbeat_type none\n  flush_interval 0.1";
 const LIMIT: Duration = Duration::from_secs(120);
 
 /// One way through the file, once.
-struct Run {
+pub struct Run {
     /// From the start of the process, or of the loop, to the last line's arrival.
-    total: Duration,
+    pub total: Duration,
     /// From the first byte's arrival to the last line's.
     flowing: Duration,
     /// Processor time of the process, or of the loop.
     cpu: Duration,
     /// The most resident memory, of the process only.
-    peak: u64,
+    pub peak: u64,
     messages: usize,
 }
 
@@ -42,7 +42,7 @@ pub fn rows() -> Result<Vec<Row>> {
             "catch_up {round}/{rounds}: bare loop {}",
             loop_run.told(count)
         );
-        let agent_run = run_agent(&file, count)?;
+        let agent_run = run_agent(&file, count, |_| PARAMS.to_owned())?;
         eprintln!(
             "catch_up {round}/{rounds}: affluent {}",
             agent_run.told(count)
@@ -96,7 +96,8 @@ fn middle(runs: &[Run], time: fn(&Run) -> Duration) -> Duration {
     median(&runs.iter().map(time).collect::<Vec<_>>()).unwrap_or_default()
 }
 
-fn rate(count: u64, time: Duration) -> String {
+/// Lines a second.
+pub fn rate(count: u64, time: Duration) -> String {
     format!("{:.2} M lines/s", count as f64 / time.as_secs_f64() / 1e6)
 }
 
@@ -109,10 +110,11 @@ fn run_bare(file: &Path, count: u64) -> Result<Run> {
     finished(&receiver.journal(), started, cpu, 0, count)
 }
 
-fn run_agent(file: &Path, count: u64) -> Result<Run> {
+/// The agent, forwarding with these parameters, from its start to the last line.
+pub fn run_agent(file: &Path, count: u64, params: impl Fn(&Place) -> String) -> Result<Run> {
     let receiver = Receiver::start(Look::Ends)?;
     let place = Place::new()?;
-    let config = place.source(file) + &forward(PARAMS, &[receiver.addr()]);
+    let config = place.source(file) + &forward(&params(&place), &[receiver.addr()]);
     let agent = Agent::start(&place, &config, &[])?;
     agent.explain(receiver.wait_for_lines(count, LIMIT))?;
     let (cpu, peak, started) = (agent.cpu()?, agent.peak()?, agent.started);

@@ -10,6 +10,7 @@ mod drain;
 #[cfg(feature = "aws")]
 mod drain_moto;
 mod failover;
+mod file_buffer;
 mod readme;
 mod scene;
 mod support;

@@ -254,6 +254,7 @@ fn the_lists_of_parameters_are_the_codes() -> Result<()> {
     );
     let mut buffer = fields::<affluent::flush::params::Params>();
     buffer.append(&mut fields::<affluent::buffer::TimeParams>());
+    buffer.append(&mut fields::<affluent::buffer::file::params::Params>());
     assert_eq!(listed("buffer")?, buffer);
     #[cfg(feature = "aws")]
     assert_eq!(

@@ -48,7 +48,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         "run",
         &[
             "args", "logger", "signal", "process", "control", "config", "output", "flush", "agent",
-            "aws", "drain",
+            "aws", "drain", "buffer", "format",
         ],
     ),
     ("main", &["args", "run"]),

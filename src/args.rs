@@ -131,6 +131,43 @@ pub enum Command {
         #[arg(long, value_name = "TEXT", default_value = "asked for by hand")]
         reason: String,
     },
+    /// Look into a buffer directory of Affluent or Fluentd: one JSON line each. Only requeue changes anything
+    Chunk {
+        /// What to do with it
+        #[command(subcommand)]
+        what: Chunk,
+    },
+}
+
+/// What to do with a buffer directory.
+#[derive(Debug, Subcommand)]
+pub enum Chunk {
+    /// List its chunks
+    Ls {
+        /// The directory
+        directory: PathBuf,
+    },
+    /// Print the events of its chunks
+    Cat {
+        /// The directory
+        directory: PathBuf,
+        /// Only chunks whose file name contains this
+        #[arg(long, value_name = "TEXT")]
+        chunk: Option<String>,
+    },
+    /// Read all data and say which chunks are damaged; exit status 1 if any is
+    Verify {
+        /// The directory
+        directory: PathBuf,
+    },
+    /// Queue again what can be read of chunks that were set aside. The agent must not run
+    Requeue {
+        /// The directory
+        directory: PathBuf,
+        /// The tag of chunks whose own is lost
+        #[arg(long)]
+        tag: Option<String>,
+    },
 }
 
 impl Unneeded {

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::buffer_paths::BufferPaths;
 use crate::buffer::{self, Buffer, ChunkKeys, KeyDefaults};
 use crate::config::legacy::flat_buffer;
 use crate::config::{self, ConfigError, ConfigErrors, Element, Result};
@@ -107,6 +108,7 @@ struct Wiring<'a> {
     /// Where each relabel stands and leads, and its section.
     relabels: Vec<((String, String), Element)>,
     pos_files: HashMap<PathBuf, Element>,
+    buffer_paths: BufferPaths,
     smallest_total: usize,
     plan: Plan,
 }
@@ -121,6 +123,7 @@ impl<'a> Wiring<'a> {
             counts: HashMap::new(),
             relabels: Vec::new(),
             pos_files: HashMap::new(),
+            buffer_paths: BufferPaths::default(),
             smallest_total: usize::MAX,
             plan: Plan {
                 inputs: vec![],
@@ -291,7 +294,14 @@ impl<'a> Wiring<'a> {
         let settings = self.attempt(params::configure(owner));
         let (configured, id, settings, keys) = (configured?, id?, settings?, keys?);
         self.smallest_total = self.smallest_total.min(settings.limits.total_bytes);
-        let buffer = Buffer::new(id.clone(), keys, settings.limits);
+        let buffer = match settings.disk {
+            None => Buffer::new(id.clone(), keys, settings.limits),
+            Some(disk) => {
+                let owned = self.buffer_paths.claim(section, &disk);
+                self.attempt(owned)?;
+                Buffer::on_disk(id.clone(), keys, settings.limits, disk)
+            }
+        };
         let flusher = Flusher::new(
             id,
             buffer.clone(),

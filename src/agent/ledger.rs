@@ -1,4 +1,4 @@
-//! Every line accounted for: read = delivered + kept + backed up + dropped or discarded by the configuration (+ what the drain spilled).
+//! Every line accounted for: read + resumed = delivered + kept + backed up + dropped or discarded by the configuration (+ what the drain spilled).
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -13,6 +13,8 @@ pub struct Ledger {
     pub lines_read: u64,
     /// Bytes of these lines, newlines included.
     pub bytes_read: u64,
+    /// Events of earlier runs that were found in file buffers.
+    pub resumed: u64,
     /// Lines that gave no event: unmatched, invalid or too long.
     pub skipped: u64,
     /// Events that a filter removed or that no `<match>` took.

@@ -3,6 +3,7 @@
 //! Start goes against the flow (outputs first), a stop goes with it: inputs stop, outputs flush, outputs close, positions are
 //! written. The agent does not know why it ends; `main` and `drain` tell it.
 
+mod buffer_paths;
 pub mod configure;
 mod ledger;
 
@@ -16,6 +17,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tracing::{error, info, warn};
 
+use crate::buffer::Buffer;
 use crate::flush::{self, Flusher};
 use crate::input::{Progress, Surroundings};
 use crate::route::Router;
@@ -82,6 +84,10 @@ impl Agent {
             outputs_stop: Stop::new(),
             spilled: Arc::default(),
         };
+        if let Err(error) = agent.open_buffers().await {
+            agent.close().await;
+            return Err(error);
+        }
         for flusher in agent.flushers.clone() {
             agent.start_output(&flusher, &death);
         }
@@ -99,6 +105,39 @@ impl Agent {
             },
         }
         Ok(agent)
+    }
+
+    /// What earlier runs left on disk comes back before anything is read. A buffer that cannot be opened fails the start.
+    async fn open_buffers(&self) -> anyhow::Result<()> {
+        let buffers: Vec<_> = self.buffers().cloned().collect();
+        let opening = move || buffers.iter().try_for_each(Buffer::open);
+        tokio::task::spawn_blocking(opening)
+            .await
+            .context("the start was cancelled")??;
+        let most =
+            |flusher: &Arc<Flusher>| flusher.buffer().most_memory(flusher.settings().workers);
+        let bytes: usize = self.flushers.iter().map(most).sum();
+        info!(
+            bytes,
+            "worst-case memory of buffers and what is sent from them; each tailed file being read takes up to 2 MB more"
+        );
+        Ok(())
+    }
+
+    fn buffers(&self) -> impl Iterator<Item = &Arc<Buffer>> {
+        self.flushers.iter().map(|flusher| flusher.buffer())
+    }
+
+    /// Writes what is not on disk yet and releases it, so that positions may pass it.
+    async fn close_buffers(&self) {
+        let buffers: Vec<_> = self.buffers().cloned().collect();
+        let closing =
+            tokio::task::spawn_blocking(move || buffers.iter().for_each(|buffer| buffer.close()));
+        if tokio::time::timeout(JOIN_DEADLINE, closing).await.is_err() {
+            warn!(
+                "a file buffer did not close in time, what is not on disk is read again at the next start"
+            );
+        }
     }
 
     fn start_output(&mut self, flusher: &Arc<Flusher>, death: &mpsc::UnboundedSender<String>) {
@@ -140,11 +179,7 @@ impl Agent {
             said: AtomicBool::new(false),
             readers,
         });
-        let buffers: Vec<_> = self
-            .flushers
-            .iter()
-            .map(|flusher| flusher.buffer().clone())
-            .collect();
+        let buffers: Vec<_> = self.buffers().cloned().collect();
         let surroundings = Surroundings {
             collector: input.collector,
             hasten: Arc::new(move || buffers.iter().for_each(|buffer| buffer.enqueue_all())),
@@ -247,6 +282,7 @@ impl Agent {
         if tokio::time::timeout(JOIN_DEADLINE, joined).await.is_err() {
             warn!("an output task did not end in time");
         }
+        self.close_buffers().await;
         self.inputs_stop.advance(Phase::Close);
         for input in self.inputs.drain(..) {
             let joined = tokio::task::spawn_blocking(move || input.thread.join());
@@ -345,6 +381,7 @@ impl Agent {
             ledger::add(&mut sum.discarded, &delivered.discarded_records);
             let lost = flusher.buffer().lost();
             sum.overflowed += lost.dropped_records + lost.oversized_records;
+            sum.resumed += flusher.buffer().resumed();
             sum.kept += backlog.records as u64;
         }
         sum

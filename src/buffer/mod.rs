@@ -16,6 +16,7 @@ mod chunk;
 mod compress;
 pub mod file;
 mod fill;
+mod in_flight;
 mod keys;
 mod limits;
 mod open;
@@ -23,7 +24,6 @@ mod pieces;
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
-use std::ops::Deref;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime};
 
@@ -34,6 +34,7 @@ use tracing::{error, info, warn};
 pub use argument::{KeyDefaults, TimeParams, chunk_keys};
 pub use chunk::{Chunk, ChunkId};
 pub use compress::Compress;
+pub use in_flight::InFlight;
 pub use keys::{ChunkKey, ChunkKeys, KeyField, Timekey, Variable};
 pub use limits::{Backlog, Limits, Lost, OverflowAction};
 pub use pieces::Pieces;
@@ -51,6 +52,8 @@ struct State {
     lost: Lost,
     /// Dropped, and nobody has asked yet.
     dropped: Vec<ChunkId>,
+    /// Events of earlier runs that were found on disk.
+    resumed: u64,
     full: bool,
 }
 
@@ -195,10 +198,7 @@ impl Buffer {
         if !state.queue.is_empty() {
             self.work.notify_one();
         }
-        Some(InFlight {
-            buffer: self.clone(),
-            chunk: Some(chunk),
-        })
+        Some(InFlight::new(self.clone(), chunk))
     }
 
     fn append(&self, stream: EventStream, now: Instant, clock: SystemTime) {
@@ -414,51 +414,6 @@ impl Collector for Buffer {
 fn enqueue(queue: &mut VecDeque<Chunk>, chunk: Chunk) {
     chunk.seal();
     queue.push_back(chunk);
-}
-
-/// A chunk that is being written. [`InFlight::purge`] ends its life; dropping the guard (an error, a cancelled task, a
-/// deadline) takes it back to the head of the queue.
-#[must_use = "dropping it takes the chunk back to the queue"]
-pub struct InFlight {
-    buffer: Arc<Buffer>,
-    chunk: Option<Chunk>,
-}
-
-impl InFlight {
-    /// The chunk is safe: it leaves the buffer and its receipts are released.
-    pub fn purge(mut self) {
-        if let Some(chunk) = self.chunk.take() {
-            let mut state = self.buffer.state();
-            state.level.in_flight -= 1;
-            state.level.leave(&chunk);
-            drop(state);
-            chunk.release();
-            self.buffer.progress.notify_waiters();
-        }
-    }
-}
-
-impl Deref for InFlight {
-    type Target = Chunk;
-
-    fn deref(&self) -> &Chunk {
-        self.chunk
-            .as_ref()
-            .expect("only purge takes the chunk, and it consumes the guard")
-    }
-}
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        if let Some(chunk) = self.chunk.take() {
-            let mut state = self.buffer.state();
-            state.level.in_flight -= 1;
-            state.queue.push_front(chunk);
-            drop(state);
-            self.buffer.work.notify_one();
-            self.buffer.progress.notify_waiters();
-        }
-    }
 }
 
 #[cfg(test)]

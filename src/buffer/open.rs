@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use anyhow::Context;
 use tracing::info;
 
-use super::file::{Fate, Left, Letter};
+use super::file::{Fate, Left, Letter, MOST_PENDING, PIECE};
 use super::{Buffer, Chunk, enqueue};
 
 /// The thread (`resume.<id>`) that checks queued chunks of an earlier run, so that a start does not wait for gigabytes.
@@ -86,17 +86,18 @@ impl Buffer {
         storage.close(staged.iter());
     }
 
-    /// The most memory that it takes: everything in it, or on disk what is on its way there. What is sent comes on top.
-    pub fn most_memory(&self) -> usize {
+    /// The most memory that it takes while `workers` chunks are sent: everything in it; on disk what is on its way there, and two pieces of
+    /// each file that is sent.
+    pub fn most_memory(&self, workers: usize) -> usize {
         match &self.storage {
             None => self.limits.total_bytes,
-            Some(_) => self.limits.total_bytes.min(super::file::MOST_PENDING),
+            Some(_) => self.limits.total_bytes.min(MOST_PENDING) + 2 * PIECE * workers,
         }
     }
 
-    /// Whether what is in it survives the end of the process.
-    pub fn is_persistent(&self) -> bool {
-        self.storage.is_some()
+    /// Events of earlier runs that were found on disk and go on.
+    pub fn resumed(&self) -> u64 {
+        self.state().resumed
     }
 
     /// They count before they are checked.
@@ -137,6 +138,7 @@ impl Buffer {
             Fate::Goes { len, records, lost } => {
                 state.level.bytes += len as usize;
                 state.level.records += records as usize;
+                state.resumed += records;
                 state.lost.salvaged_chunks += u64::from(lost > 0);
                 state.lost.unreadable_bytes += lost;
                 let created = instant_of(left.content.created);

@@ -90,6 +90,7 @@ impl Drainable for Agent {
         Ledger {
             lines_read: sum.lines_read,
             bytes_read: sum.bytes_read,
+            resumed: sum.resumed,
             skipped: sum.skipped,
             dropped: sum.dropped + sum.overflowed,
             delivered: sum.delivered + sum.secondary,

@@ -23,7 +23,7 @@ pub struct OutputBacklog {
     pub moved: u64,
 }
 
-/// What became of every line: read = delivered + spilled + kept + backed up + discarded + dropped.
+/// What became of every line: read + resumed = delivered + spilled + kept + backed up + discarded + dropped.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Ledger {
@@ -31,6 +31,8 @@ pub struct Ledger {
     pub lines_read: u64,
     /// Bytes read from files.
     pub bytes_read: u64,
+    /// Events of earlier runs that were found in file buffers.
+    pub resumed: u64,
     /// Lines that no parser took, emitted to nobody.
     pub skipped: u64,
     /// Events that the configuration dropped: filters, null outputs, no matching pattern.

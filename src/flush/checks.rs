@@ -64,8 +64,16 @@ fn flushing(params: &Params) -> [Check; 5] {
 
 fn limits(params: &Params) -> [Check; 5] {
     [
-        ("chunk_limit_size", params.chunk_limit_size.0 > 0, SOME),
-        ("total_limit_size", params.total_limit_size.0 > 0, SOME),
+        (
+            "chunk_limit_size",
+            params.chunk_limit_size.is_none_or(|size| size.0 > 0),
+            SOME,
+        ),
+        (
+            "total_limit_size",
+            params.total_limit_size.is_none_or(|size| size.0 > 0),
+            SOME,
+        ),
         (
             "queue_limit_length",
             params.queue_limit_length != Some(0),

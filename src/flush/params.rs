@@ -9,6 +9,8 @@ use super::backup::Backup;
 use super::due::{Due, FlushMode};
 use super::retry::{RetrySettings, RetryType};
 use super::{FlushSettings, checks};
+use crate::buffer::file::params::{self as file, Home};
+use crate::buffer::file::{self as disk, Kind};
 use crate::buffer::{ChunkKeys, Compress, Limits, OverflowAction};
 use crate::config::types::{Size, Time};
 use crate::config::{self, ConfigErrors, Element, Result};
@@ -23,15 +25,16 @@ pub(super) const MOST_THREADS: usize = 64;
 #[derive(Debug, Deserialize)]
 #[serde(default)]
 pub struct Params {
-    /// `memory`. `file` is taken as memory with a warning: tailed lines stay safe in their files.
+    /// `memory`; `file` or `file_single` keep chunks on disk as Fluentd does.
     #[serde(rename = "@type")]
     pub buffer_type: String,
     /// `default` (by the output: interval, or immediate for outputs that Fluentd does not buffer), `lazy`, `interval`, `immediate`.
     pub flush_mode: ModeName,
     /// Age at which a chunk is flushed in mode interval.
     pub flush_interval: Time,
-    /// Flush at a stop. Where it is off, what is not delivered stays behind the position and is read again.
-    pub flush_at_shutdown: bool,
+    /// Flush at a stop. Where it is off, what is not delivered stays on disk, or behind the position and is read again. Unset: on for a
+    /// memory buffer, off on disk.
+    pub flush_at_shutdown: Option<bool>,
     /// How many chunks are written at once.
     pub flush_thread_count: usize,
     /// Least time between two looks for chunks that are due by time, in seconds. Fluentd's default is one second; ours is 0: an idle thread
@@ -65,14 +68,14 @@ pub struct Params {
     pub retry_randomize: bool,
     /// The part of the retry time after which the `<secondary>` is used, between 0 and 1.
     pub retry_secondary_threshold: f64,
-    /// A chunk's size limit.
-    pub chunk_limit_size: Size,
+    /// A chunk's size limit. Unset: 8m in memory, 256m on disk.
+    pub chunk_limit_size: Option<Size>,
     /// A chunk's limit in events.
     pub chunk_limit_records: Option<usize>,
     /// The part of the limits at which a chunk is full.
     pub chunk_full_threshold: f64,
-    /// The limit of stage, queue and in flight together.
-    pub total_limit_size: Size,
+    /// The limit of stage, queue and in flight together. Unset: 512m in memory, 64g on disk.
+    pub total_limit_size: Option<Size>,
     /// If set, `total_limit_size` is `chunk_limit_size` times this, whatever it says itself: Fluentd's meaning.
     pub queue_limit_length: Option<u64>,
     /// Throw a chunk away at the retry limit instead of keeping it in the backup directory.
@@ -115,7 +118,7 @@ impl Default for Params {
             buffer_type: "memory".into(),
             flush_mode: ModeName::Default,
             flush_interval: Time(Duration::from_secs(60)),
-            flush_at_shutdown: true,
+            flush_at_shutdown: None,
             flush_thread_count: 1,
             flush_thread_interval: 0.0,
             flush_thread_burst_interval: 0.0,
@@ -132,18 +135,18 @@ impl Default for Params {
             retry_forever: false,
             retry_randomize: true,
             retry_secondary_threshold: 0.8,
-            chunk_limit_size: Size(8 << 20),
+            chunk_limit_size: None,
             chunk_limit_records: None,
             chunk_full_threshold: 0.95,
-            total_limit_size: Size(512 << 20),
+            total_limit_size: None,
             queue_limit_length: None,
             disable_chunk_backup: false,
         }
     }
 }
 
-/// Parameters that Fluentd takes and that mean nothing to a memory buffer or to workers that are woken: said, not ignored in silence.
-const WITHOUT_EFFECT: &[(&str, &str)] = &[
+/// Parameters that mean nothing to a memory buffer.
+const ON_DISK: &[(&str, &str)] = &[
     (
         "path",
         "chunks live in memory and their lines in the tailed files until they are acknowledged; nothing is written here",
@@ -161,12 +164,17 @@ const WITHOUT_EFFECT: &[(&str, &str)] = &[
         "chunks live in memory; nothing is written to disk",
     ),
     (
-        "delayed_commit_timeout",
-        "a chunk waits for its acknowledgement as long as the output's own timeout says (ack_response_timeout), as in Fluentd",
-    ),
-    (
         "decompression_size_limit",
         "a chunk that this agent has compressed is read whole",
+    ),
+    ("fsync", "chunks live in memory; nothing is written to disk"),
+];
+
+/// Parameters that Fluentd takes and that mean nothing to workers that are woken: said, not ignored in silence.
+const WITHOUT_EFFECT: &[(&str, &str)] = &[
+    (
+        "delayed_commit_timeout",
+        "a chunk waits for its acknowledgement as long as the output's own timeout says (ack_response_timeout), as in Fluentd",
     ),
     ("calc_num_records", "records are always counted"),
     ("chunk_format", "chunks always hold MessagePack entries"),
@@ -181,6 +189,8 @@ pub struct Settings {
     pub flush: FlushSettings,
     /// Where chunks go that are given up.
     pub backup: Backup,
+    /// Where chunks are on disk; `None`: in memory.
+    pub disk: Option<disk::Settings>,
 }
 
 /// What the output around the section brings.
@@ -202,8 +212,11 @@ pub struct Owner<'a> {
 pub fn configure(owner: Owner<'_>) -> Result<Settings> {
     let absent = Element::synthetic(owner.section, "buffer", None);
     let section = owner.section.section("buffer")?.unwrap_or(&absent);
+    let on_disk = kind(section);
+    let not_there = if on_disk.is_some() { &[] } else { ON_DISK };
     for (name, instead) in WITHOUT_EFFECT
         .iter()
+        .chain(not_there)
         .filter(|(name, _)| section.get(name).is_some())
     {
         section.warn_at(name, format!("'{name}' has no effect: {instead}"));
@@ -214,11 +227,18 @@ pub fn configure(owner: Owner<'_>) -> Result<Settings> {
     if let Some(params) = &params {
         errors.collect(checks::check(params, section));
     }
+    let root_dir = (owner.root_dir != default_root_dir()).then_some(owner.root_dir);
+    let home = Home {
+        root_dir,
+        id: owner.section.id(),
+    };
+    let disk = on_disk.map(|kind| file::configure(section, kind, home));
+    let disk = errors.collect(disk.transpose()).flatten();
     errors.into_result()?;
     let (Some(params), Some(slow_threshold)) = (params, slow) else {
         return Err(section.error("the parameters cannot be read").into());
     };
-    let limits = limits(&params);
+    let limits = limits(&params, disk.is_some());
     let retry = retry(&params, owner.has_secondary);
     let slice = (owner.keys.time.as_ref()).map(|time| time.length() + params.timekey_wait.0);
     let flush = FlushSettings {
@@ -230,7 +250,7 @@ pub fn configure(owner: Owner<'_>) -> Result<Settings> {
         thread_interval: config::seconds(params.flush_thread_interval).unwrap_or_default(),
         queued_limit: (params.queued_chunks_limit_size).unwrap_or(params.flush_thread_count),
         burst_interval: config::seconds(params.flush_thread_burst_interval).unwrap_or_default(),
-        at_shutdown: params.flush_at_shutdown,
+        at_shutdown: params.flush_at_shutdown.unwrap_or(disk.is_none()),
         slow_threshold,
         retry,
     };
@@ -243,6 +263,7 @@ pub fn configure(owner: Owner<'_>) -> Result<Settings> {
         limits,
         flush,
         backup,
+        disk,
     })
 }
 
@@ -273,27 +294,32 @@ fn slow_threshold(section: &Element) -> Result<Duration> {
 
 /// What is asked of a buffer on disk or of one that survives a stop, and what a memory buffer does instead.
 pub(super) fn check_memory(params: &Params, section: &Element) -> Result<()> {
-    if !params.flush_at_shutdown {
+    let in_memory = kind(section).is_none();
+    if in_memory && params.flush_at_shutdown == Some(false) {
         section.warn_at(
             "flush_at_shutdown",
             "chunks are in memory: what is not flushed at a stop stays behind the positions of its files and is read again at the next start",
         );
     }
     match params.buffer_type.as_str() {
-        "memory" => {}
-        "file" | "file_single" => section.warn_at(
-            "@type",
-            format!(
-                "buffer @type {}: file buffers are not there yet, chunks are kept in memory; tailed lines stay safe in their files until they are acknowledged",
-                params.buffer_type
-            ),
-        ),
+        "memory" | "file" | "file_single" => {}
         other => {
             let error = section.error_at("@type", format!("unknown buffer plugin '{other}'"));
-            return Err(error.suggest(other, ["memory", "file"]).into());
+            return Err(error
+                .suggest(other, ["memory", "file", "file_single"])
+                .into());
         }
     }
     Ok(())
+}
+
+/// Which buffer on disk it is, if one.
+fn kind(section: &Element) -> Option<Kind> {
+    match section.get("@type") {
+        Some("file") => Some(Kind::File),
+        Some("file_single") => Some(Kind::Single),
+        _ => None,
+    }
 }
 
 fn mode(params: &Params, owner: Owner<'_>, section: &Element) -> Result<FlushMode> {
@@ -324,15 +350,21 @@ fn mode(params: &Params, owner: Owner<'_>, section: &Element) -> Result<FlushMod
     }
 }
 
-fn limits(params: &Params) -> Limits {
+fn limits(params: &Params, on_disk: bool) -> Limits {
     let bytes = |size: u64| usize::try_from(size).unwrap_or(usize::MAX);
-    let chunk_bytes = bytes(params.chunk_limit_size.0);
+    let (chunk, total) = if on_disk {
+        (Size(256 << 20), Size(64 << 30))
+    } else {
+        (Size(8 << 20), Size(512 << 20))
+    };
+    let chunk = params.chunk_limit_size.unwrap_or(chunk).0;
+    let chunk_bytes = bytes(chunk);
     let chunk_records = params.chunk_limit_records.unwrap_or(usize::MAX);
     let part = |whole: usize| (whole as f64 * params.chunk_full_threshold) as usize;
     let total = params
         .queue_limit_length
-        .map_or(params.total_limit_size.0, |n| {
-            params.chunk_limit_size.0.saturating_mul(n)
+        .map_or(params.total_limit_size.unwrap_or(total).0, |n| {
+            chunk.saturating_mul(n)
         });
     Limits {
         chunk_bytes,

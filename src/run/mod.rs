@@ -1,6 +1,7 @@
 //! One run of the agent: configuration → agent → wait → stop, reload or drain → exit code. Here is what comes before the agent
 //! runs; the waiting is in [`serve`].
 
+mod chunk;
 mod serve;
 #[cfg_attr(not(feature = "aws"), path = "absent.rs")]
 mod termination;
@@ -40,6 +41,9 @@ struct Ready {
 
 /// Runs as the command line says, until the process should end.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    if let Some(Command::Chunk { what }) = &args.command {
+        return chunk::run(what);
+    }
     if let Err(error) = std::fs::metadata(&args.config) {
         eprintln!(
             "affluent: cannot read configuration file {}: {error}",

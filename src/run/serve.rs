@@ -99,6 +99,7 @@ fn aborted() -> ExitCode {
 fn tell(ledger: &Ledger) {
     info!(
         lines_read = ledger.lines_read,
+        resumed = ledger.resumed,
         skipped = ledger.skipped,
         dropped = ledger.dropped,
         overflowed = ledger.overflowed,

@@ -158,6 +158,7 @@ impl Content {
             .map_err(io::Error::other)?
     }
 
+    /// Reads what [`Content::ready`] gave.
     pub fn read_all(&self, ready: Ready) -> io::Result<Vec<Bytes>> {
         let Ready { len, packed, tail } = ready;
         let mut data = Vec::with_capacity(len as usize);
@@ -252,6 +253,7 @@ impl Content {
         }
     }
 
+    /// Where it stands.
     pub fn standing(&self) -> MutexGuard<'_, Standing> {
         // No code under the lock panics half-way through a change.
         self.standing.lock().unwrap_or_else(PoisonError::into_inner)

@@ -89,11 +89,6 @@ impl Directory {
         Ok(Directory { path, mode })
     }
 
-    /// Its path.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
     fn open_file(&self, name: &str, options: &mut OpenOptions) -> io::Result<File> {
         // Non-blocking, so that a pipe of this name holds up nobody; it means nothing to regular files.
         let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;

@@ -13,9 +13,11 @@ mod commit;
 mod content;
 mod disk;
 mod evidence;
+pub mod inspect;
 mod lock;
 mod meta;
 mod name;
+pub mod params;
 mod resume;
 mod side;
 #[cfg(test)]
@@ -40,6 +42,9 @@ use disk::{Directory, Disk};
 use work::{Options, Work};
 
 use super::{ChunkId, ChunkKey, ChunkKeys};
+
+/// Nobody else reads what may be secret, unless the configuration says so.
+const FILE_MODE: u32 = 0o600;
 
 /// Where and how chunks are kept on disk.
 #[derive(Clone, Debug)]

@@ -27,6 +27,14 @@ pub enum Letter {
 }
 
 impl Letter {
+    /// The other one.
+    pub fn opposite(self) -> Letter {
+        match self {
+            Letter::Staged => Letter::Queued,
+            Letter::Queued => Letter::Staged,
+        }
+    }
+
     fn as_char(self) -> char {
         match self {
             Letter::Staged => 'b',
@@ -100,6 +108,27 @@ impl Naming {
             prefix: "fsb".to_owned(),
             suffix: ".buf".to_owned(),
         }
+    }
+
+    /// How the chunks of a buffer are named of which this is one.
+    pub fn guess(name: &str) -> Option<Naming> {
+        let id = |part: &str| {
+            let digits = part.strip_prefix(['b', 'q'])?;
+            ChunkId::from_hex(digits).filter(|_| digits.len() == 32)
+        };
+        let parts: Vec<&str> = name.split('.').collect();
+        let at = parts.iter().rposition(|part| id(part).is_some())?;
+        if parts.last() == Some(&"meta") {
+            return None;
+        }
+        if parts[0] == "fsb" && parts[at + 1..] == ["buf"] {
+            return Some(Naming::single());
+        }
+        let suffix = parts[at + 1..]
+            .iter()
+            .map(|part| format!(".{part}"))
+            .collect::<String>();
+        (at > 0).then(|| Naming::file(&parts[..at].join("."), &suffix))
     }
 
     /// The name of a new chunk. `key` is the text of its tag or field; only file_single writes it.

@@ -44,7 +44,14 @@ pub struct Left {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
     /// It goes on, with so many bytes and events. `lost` bytes could not be read and stand in a file that was set aside.
-    Goes { len: u64, records: u64, lost: u64 },
+    Goes {
+        /// Bytes of its data.
+        len: u64,
+        /// Events in them.
+        records: u64,
+        /// Bytes that could not be read.
+        lost: u64,
+    },
     /// Nothing of it can be read, now: it is set aside or left where it is.
     Stays,
 }
@@ -74,7 +81,7 @@ pub fn find(
             letter: name.letter(),
             len: entry.len,
             own: meta_of(work, name)?,
-            other: meta_of(work, &name.with(opposite(name.letter())))?,
+            other: meta_of(work, &name.with(name.letter().opposite()))?,
             side: side.meta.clone(),
             named: work.naming.key(name),
             modified: entry.modified,
@@ -180,13 +187,6 @@ fn content_of(disk: &dyn Disk, name: &str, most: usize) -> io::Result<Option<Vec
         Ok(bytes) => Ok(Some(bytes)),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
-    }
-}
-
-fn opposite(letter: Letter) -> Letter {
-    match letter {
-        Letter::Staged => Letter::Queued,
-        Letter::Queued => Letter::Staged,
     }
 }
 

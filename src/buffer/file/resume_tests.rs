@@ -1,1 +1,222 @@
+use std::sync::Mutex;
 
+use super::super::sim::Sim;
+use super::super::{Naming, Settings, Storage};
+use super::*;
+use crate::buffer::ChunkId;
+use crate::event::{Entries, EventTime};
+
+const ID: &str = "660d594200885010eead92f8e879e0bd";
+
+fn entry(message: &str) -> Vec<u8> {
+    let mut batch = Entries::default();
+    let mut record = batch.begin(EventTime { sec: 1, nsec: 0 });
+    record.bin("message", message.as_bytes());
+    record.finish();
+    batch.freeze().0.to_vec()
+}
+
+fn meta(tag: &str) -> Meta {
+    Meta {
+        timekey: None,
+        tag: Some(tag.into()),
+        variables: None,
+        seq: 0,
+        id: ChunkId::from_hex(ID).expect("an id"),
+        records: 1,
+        created: 1_700_000_000,
+        modified: 1_700_000_000,
+    }
+}
+
+/// What a start makes of a disk: each chunk's tag, letter, fate and data, and how many were broken.
+struct Resumed {
+    chunks: Vec<(String, Letter, Fate, Vec<u8>)>,
+    broken: usize,
+}
+
+fn resume(sim: &Arc<Sim>) -> Resumed {
+    let storage = Storage::new(Settings {
+        directory: "buffer".into(),
+        naming: Naming::file("buffer", ".log"),
+        fsync: true,
+        most_inflated: 1 << 20,
+        directory_mode: 0o700,
+        file_mode: 0o600,
+    });
+    let broken = Mutex::new(0);
+    let count = || *broken.lock().expect("whole") += 1;
+    let left = storage
+        .open_on(sim.clone(), None, "out", &ChunkKeys::tag(), count)
+        .expect("readable");
+    let chunks = left.iter().map(|chunk| {
+        let fate = chunk.check(storage.work());
+        let data = sim.content(&chunk.name.data()).unwrap_or_default();
+        (chunk.content.key.tag.to_string(), chunk.letter, fate, data)
+    });
+    Resumed {
+        chunks: chunks.collect(),
+        broken: *broken.lock().expect("whole"),
+    }
+}
+
+fn whole(data: &[u8], records: u64) -> Fate {
+    Fate::Goes {
+        len: data.len() as u64,
+        records,
+        lost: 0,
+    }
+}
+
+#[test]
+fn fluentds_staged_and_queued_chunks_are_taken_over() {
+    let sim = Arc::new(Sim::default());
+    let data = [entry("one"), entry("two")].concat();
+    let other = "660d594200885010eead92f8e879e0be";
+    for name in [format!("buffer.b{ID}.log"), format!("buffer.q{other}.log")] {
+        sim.put(&name, &data);
+        sim.put(&format!("{name}.meta"), &meta("app").encode());
+    }
+    sim.put("notes.txt", b"not ours");
+    let resumed = resume(&sim);
+    let expected = [Letter::Staged, Letter::Queued]
+        .map(|letter| ("app".to_owned(), letter, whole(&data, 2), data.clone()));
+    assert_eq!(resumed.chunks, expected);
+    assert!(sim.names().contains(&"notes.txt".to_owned()));
+}
+
+#[test]
+fn a_crash_between_fluentds_two_renames_costs_nothing() {
+    let sim = Arc::new(Sim::default());
+    let data = entry("one");
+    sim.put(&format!("buffer.q{ID}.log"), &data);
+    sim.put(&format!("buffer.b{ID}.log.meta"), &meta("app").encode());
+    assert_eq!(
+        resume(&sim).chunks,
+        [("app".into(), Letter::Queued, whole(&data, 1), data)]
+    );
+    // And from here on the metadata stand where they belong.
+    assert_eq!(
+        sim.names(),
+        [
+            format!("buffer.q{ID}.log"),
+            format!("buffer.q{ID}.log.meta")
+        ]
+    );
+}
+
+#[test]
+fn what_nobody_can_use_is_set_aside_and_everything_else_goes_on() {
+    let sim = Arc::new(Sim::default());
+    let id = |n: u8| format!("660d594200885010eead92f8e879e0{n:02x}");
+    // Empty; metadata that are none; no metadata; data that are none.
+    sim.put(&format!("buffer.q{}.log", id(1)), b"");
+    sim.put(
+        &format!("buffer.q{}.log.meta", id(1)),
+        &meta("app").encode(),
+    );
+    sim.put(&format!("buffer.b{}.log", id(2)), &entry("two"));
+    sim.put(&format!("buffer.b{}.log.meta", id(2)), b"\xc1\x00garbage");
+    sim.put(&format!("buffer.q{}.log", id(3)), &entry("three"));
+    sim.put(&format!("buffer.q{}.log", id(4)), b"\xff\xff\xff");
+    sim.put(
+        &format!("buffer.q{}.log.meta", id(4)),
+        &meta("app").encode(),
+    );
+    sim.put(&format!("buffer.q{}.log", id(5)), &entry("five"));
+    sim.put(
+        &format!("buffer.q{}.log.meta", id(5)),
+        &meta("app").encode(),
+    );
+    let resumed = resume(&sim);
+    assert_eq!(resumed.broken, 3);
+    let fates: Vec<_> = resumed.chunks.iter().map(|chunk| chunk.2).collect();
+    assert_eq!(fates, [Fate::Stays, whole(&entry("five"), 1)]);
+    let names = sim.names();
+    for n in 1..=4 {
+        assert!(
+            names
+                .iter()
+                .any(|name| name.contains(&id(n)) && name.ends_with(".log.broken")),
+            "{names:?}"
+        );
+    }
+    assert_eq!(
+        sim.content(&format!("buffer.b{}.log.broken", id(2))),
+        Some(entry("two"))
+    );
+    // A second start finds nothing to complain of.
+    assert_eq!(resume(&sim).broken, 0);
+}
+
+#[test]
+fn readable_records_of_a_damaged_chunk_go_on_and_the_original_is_kept() {
+    let sim = Arc::new(Sim::default());
+    let name = format!("buffer.q{ID}.log");
+    let damaged = [&entry("one")[..], &entry("two"), b"\xc1", &entry("lost")].concat();
+    sim.put(&name, &damaged);
+    sim.put(&format!("{name}.meta"), &meta("app").encode());
+    let readable = [entry("one"), entry("two")].concat();
+    let lost = (damaged.len() - readable.len()) as u64;
+    let goes = Fate::Goes {
+        len: readable.len() as u64,
+        records: 2,
+        lost,
+    };
+    assert_eq!(
+        resume(&sim).chunks,
+        [("app".into(), Letter::Queued, goes, readable.clone())]
+    );
+    assert_eq!(sim.content(&format!("{name}.broken")), Some(damaged));
+    // The next start finds a sound chunk.
+    assert_eq!(
+        resume(&sim).chunks,
+        [("app".into(), Letter::Queued, whole(&readable, 2), readable)]
+    );
+}
+
+#[test]
+fn what_a_crash_left_of_no_chunk_is_removed() {
+    let sim = Arc::new(Sim::default());
+    sim.put(&format!("buffer.{ID}.part"), &entry("never released"));
+    sim.put(&format!("buffer.{ID}.affluent"), b"");
+    sim.put(&format!("buffer.b{ID}.log.meta"), &meta("app").encode());
+    assert!(resume(&sim).chunks.is_empty());
+    assert_eq!(sim.names(), Vec::<String>::new());
+}
+
+#[test]
+fn a_disk_that_refuses_to_set_aside_loses_nothing() {
+    let sim = Arc::new(Sim::default());
+    let name = format!("buffer.q{ID}.log");
+    sim.put(&name, &[&entry("one")[..], b"\xc1"].concat());
+    sim.put(&format!("{name}.meta"), &meta("app").encode());
+    let before = sim.names();
+    for at in 2..8 {
+        sim.set_fault(Some(super::super::sim::Fault {
+            at: sim.operations() + at,
+            times: 20,
+            kind: ErrorKind::StorageFull,
+        }));
+        let storage = Storage::new(Settings {
+            directory: "buffer".into(),
+            naming: Naming::file("buffer", ".log"),
+            fsync: true,
+            most_inflated: 1 << 20,
+            directory_mode: 0o700,
+            file_mode: 0o600,
+        });
+        let Ok(left) = storage.open_on(sim.clone(), None, "out", &ChunkKeys::tag(), || ()) else {
+            continue;
+        };
+        left.iter()
+            .for_each(|chunk| assert!(chunk.check(storage.work()) != whole(b"", 0)));
+        let names = sim.names();
+        assert!(before.iter().all(|name| names.contains(name)), "{names:?}");
+    }
+    sim.set_fault(None);
+    assert!(matches!(
+        resume(&sim).chunks[0].2,
+        Fate::Goes { records: 1, .. }
+    ));
+}

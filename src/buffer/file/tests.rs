@@ -1,1 +1,146 @@
+//! The real thread on a real directory.
 
+use std::path::Path;
+use std::sync::Arc;
+
+use super::model::settings;
+use super::*;
+use crate::buffer::{Backlog, Buffer, Limits, OverflowAction};
+use crate::event::{Collector, Creditor, Entries, EventStream, EventTime, Receipt, Tag};
+
+struct Told(tokio::sync::mpsc::UnboundedSender<(u64, bool)>);
+
+impl Creditor for Told {
+    fn safe(&self, batch: u64) {
+        let _ = self.0.send((batch, true));
+    }
+    fn forgotten(&self, batch: u64) {
+        let _ = self.0.send((batch, false));
+    }
+}
+
+fn buffer(directory: &Path, naming: Naming) -> Arc<Buffer> {
+    let limits = Limits {
+        chunk_bytes: 1 << 20,
+        chunk_records: usize::MAX,
+        full_bytes: 1 << 20,
+        full_records: usize::MAX,
+        total_bytes: 1 << 30,
+        compress: crate::buffer::Compress::Text,
+        overflow: OverflowAction::Block,
+    };
+    let settings = Settings {
+        directory: directory.to_owned(),
+        ..settings(naming)
+    };
+    Buffer::on_disk("out", ChunkKeys::tag(), limits, settings)
+}
+
+fn batch(text: &str, receipt: Receipt) -> EventStream {
+    let mut entries = Entries::default();
+    let mut record = entries.begin(EventTime { sec: 1, nsec: 0 });
+    record.bin("message", text.as_bytes());
+    record.finish();
+    let (entries, count) = entries.freeze();
+    EventStream {
+        tag: Tag::new("a.b/c"),
+        entries,
+        count,
+        receipt,
+    }
+}
+
+fn files(directory: &Path) -> Vec<String> {
+    let name = |entry: std::io::Result<std::fs::DirEntry>| {
+        entry
+            .expect("an entry")
+            .file_name()
+            .into_string()
+            .expect("UTF-8")
+    };
+    let mut names: Vec<_> = std::fs::read_dir(directory)
+        .expect("a directory")
+        .map(name)
+        .collect();
+    names.sort();
+    names
+}
+
+#[tokio::test]
+async fn a_batch_is_released_when_it_is_on_disk_and_its_chunk_survives_with_its_id() {
+    let place = tempfile::tempdir().expect("a directory");
+    let directory = place.path().join("new/buffer");
+    for naming in [Naming::file("buffer", ".log"), Naming::single()] {
+        let (sender, mut told) = tokio::sync::mpsc::unbounded_channel();
+        let first = buffer(&directory, naming.clone());
+        first.open().expect("opens");
+        first.emit(batch("one", Receipt::new(Arc::new(Told(sender)), 7)));
+        assert_eq!(told.recv().await, Some((7, true)));
+        first.enqueue_all();
+        let chunk = first.dequeue().expect("queued");
+        let (id, entries) = (chunk.id(), chunk.read().await.expect("readable").concat());
+        assert_eq!(
+            chunk.pieces().await.expect("readable").left(),
+            entries.len() as u64
+        );
+        drop(chunk);
+        first.close();
+        let second = buffer(&directory, naming);
+        second.open().expect("the first has given it back");
+        let again = loop {
+            match second.dequeue() {
+                Some(chunk) => break chunk,
+                None => second.work().await,
+            }
+        };
+        assert_eq!(
+            (again.id(), again.tag().as_str(), again.records()),
+            (id, "a.b/c", 1)
+        );
+        assert_eq!(again.read().await.expect("readable").concat(), entries);
+        again.purge();
+        second.close();
+        assert_eq!(second.backlog(), Backlog::default());
+        let left = files(&directory)
+            .into_iter()
+            .filter(|name| !name.ends_with(".lock"));
+        assert_eq!(left.collect::<Vec<_>>(), Vec::<String>::new());
+    }
+}
+
+#[tokio::test]
+async fn an_orderly_end_leaves_metadata_that_count_every_event() {
+    let place = tempfile::tempdir().expect("a directory");
+    let (sender, mut told) = tokio::sync::mpsc::unbounded_channel();
+    let creditor = Arc::new(Told(sender));
+    let buffer = buffer(place.path(), Naming::file("buffer", ".log"));
+    buffer.open().expect("opens");
+    for n in 0..3 {
+        buffer.emit(batch("line", Receipt::new(creditor.clone(), n)));
+        assert_eq!(told.recv().await, Some((n, true)));
+    }
+    buffer.close();
+    let names = files(place.path());
+    let meta = names
+        .iter()
+        .find(|name| name.ends_with(".log.meta"))
+        .expect("metadata");
+    assert!(meta.starts_with("buffer.b"), "{names:?}");
+    let meta = std::fs::read(place.path().join(meta)).expect("readable");
+    assert_eq!(meta::Meta::decode(&meta).expect("sound").records, 3);
+}
+
+#[test]
+fn a_second_buffer_on_the_same_files_is_refused() {
+    let place = tempfile::tempdir().expect("a directory");
+    let first = buffer(place.path(), Naming::file("buffer", ".log"));
+    first.open().expect("opens");
+    let second = buffer(place.path(), Naming::file("buffer", ".log"));
+    let error = second.open().expect_err("taken").to_string();
+    assert!(error.contains("is in use by process"), "{error}");
+    // Other names in the same directory are another buffer.
+    let other = buffer(place.path(), Naming::file("other", ".log"));
+    other.open().expect("free");
+    first.close();
+    other.close();
+}

@@ -1,0 +1,124 @@
+//! Chunks on disk: what the position has passed is in the buffer directory, and comes from there when the tailed file is gone.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use nix::sys::signal::Signal;
+
+use crate::scene::{DEADLINE, Scene};
+use crate::support::agent::Agent;
+use crate::support::ledger::Ledger;
+
+fn config(scene: &Scene, kind: &str) -> String {
+    let path = scene.dir().join("buffer");
+    let buffer = format!(
+        "  <buffer tag>\n    @type {kind}\n    path {}\n    flush_mode immediate\n    retry_max_interval 1s\n  </buffer>",
+        path.display()
+    );
+    scene.source() + &scene.forward(&buffer)
+}
+
+/// Waits until the committed position is the end of the file: every line is durable.
+async fn all_buffered(scene: &Scene, agent: &Agent) -> Result<()> {
+    let size = std::fs::metadata(scene.log())?.len();
+    let end = Instant::now() + DEADLINE;
+    loop {
+        let text = std::fs::read_to_string(scene.dir().join("app.pos"))?;
+        let position = text
+            .split('\t')
+            .nth(1)
+            .and_then(|digits| u64::from_str_radix(digits, 16).ok());
+        if position == Some(size) {
+            return Ok(());
+        }
+        ensure!(
+            Instant::now() < end,
+            "the position stays at {position:?} of {size}:\n{}",
+            agent.log_text()
+        );
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Lines that did not come, and lines that came twice.
+fn account(scene: &Scene, written: Vec<crate::support::ledger::LineId>) -> (usize, usize) {
+    let mut ledger = Ledger::new(written);
+    ledger.arrived(
+        "primary",
+        scene.primary.state().read(|state| state.lines.clone()),
+    );
+    (ledger.missing().len(), ledger.duplicates())
+}
+
+#[tokio::test]
+async fn lines_in_a_file_buffer_survive_kill_9_even_where_their_file_is_gone() -> Result<()> {
+    for kind in ["file", "file_single"] {
+        let scene = Scene::new().await?;
+        let mut log = scene.writer()?;
+        scene.primary.stop().await;
+        scene.standby.stop().await;
+        let config = config(&scene, kind);
+        let mut agent = scene.agent(&config).await?;
+        log.lines(5000)?;
+        all_buffered(&scene, &agent).await?;
+        agent.kill().await?;
+        std::fs::remove_file(scene.log())?;
+        scene.primary.restart().await;
+        let agent = scene.agent(&config).await?;
+        scene
+            .primary
+            .wait_for_lines(5000, DEADLINE)
+            .await
+            .with_context(|| agent.log_text())?;
+        assert_eq!(account(&scene, log.written()), (0, 0), "{kind}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_stop_leaves_file_chunks_to_the_next_start_which_delivers_them_once() -> Result<()> {
+    let scene = Scene::new().await?;
+    let mut log = scene.writer()?;
+    scene.primary.stop().await;
+    scene.standby.stop().await;
+    let config = config(&scene, "file");
+    let mut agent = scene.agent(&config).await?;
+    log.lines(3000)?;
+    all_buffered(&scene, &agent).await?;
+    agent.signal(Signal::SIGTERM)?;
+    assert!(
+        agent.wait_exit(DEADLINE).await?.success(),
+        "{}",
+        agent.log_text()
+    );
+    scene.primary.restart().await;
+    let agent = scene.agent(&config).await?;
+    agent
+        .wait_for_line("found chunks of an earlier run in the buffer", DEADLINE)
+        .await?;
+    log.lines(1000)?;
+    scene
+        .primary
+        .wait_for_lines(4000, DEADLINE)
+        .await
+        .with_context(|| agent.log_text())?;
+    assert_eq!(account(&scene, log.written()), (0, 0));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_second_agent_on_the_same_buffer_is_refused_with_the_firsts_process_id() -> Result<()> {
+    let scene = Scene::new().await?;
+    let config = config(&scene, "file");
+    let first = scene.agent(&config).await?;
+    let other = config.replace("app.pos", "other.pos");
+    let mut second = Agent::start(&other, &[]).await?;
+    assert!(!second.wait_exit(DEADLINE).await?.success());
+    let expected = format!("is in use by process {}", first.pid()?);
+    assert!(
+        second.log_text().contains(&expected),
+        "{}",
+        second.log_text()
+    );
+    Ok(())
+}
