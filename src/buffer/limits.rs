@@ -1,6 +1,6 @@
 //! The bounds of a buffer, what is in it, and what the bounds have cost: numbers.
 
-use super::Compress;
+use super::{Chunk, Compress};
 
 /// What happens to a new batch when `total_limit_size` is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,4 +73,13 @@ pub struct Lost {
     pub salvaged_chunks: u64,
     /// Bytes in them that could not be read.
     pub unreadable_bytes: u64,
+}
+
+impl Backlog {
+    /// A chunk has left.
+    pub(super) fn leave(&mut self, chunk: &Chunk) {
+        self.chunks -= 1;
+        self.bytes -= chunk.len();
+        self.records -= chunk.records();
+    }
 }

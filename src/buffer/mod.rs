@@ -50,6 +50,8 @@ struct State {
     queue: VecDeque<Chunk>,
     level: Backlog,
     lost: Lost,
+    /// Dropped, and nobody has asked yet.
+    dropped: Vec<ChunkId>,
     /// Events of earlier runs that were found on disk.
     resumed: u64,
     full: bool,
@@ -110,6 +112,11 @@ impl Buffer {
     /// What its bounds have cost.
     pub fn lost(&self) -> Lost {
         self.state().lost
+    }
+
+    /// The chunks that `drop_oldest_chunk` took since this was asked last: whoever keeps accounts of them may forget them.
+    pub fn dropped(&self) -> Vec<ChunkId> {
+        std::mem::take(&mut self.state().dropped)
     }
 
     /// What happens when it is full.
@@ -332,6 +339,7 @@ impl Buffer {
                 return;
             };
             state.level.leave(&oldest);
+            state.dropped.push(oldest.id());
             state.lost.dropped_chunks += 1;
             state.lost.dropped_records += oldest.records() as u64;
             warn!(
