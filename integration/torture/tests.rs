@@ -22,9 +22,10 @@ async fn kill_9_at_random_moments_under_rotation_loses_nothing() -> Result<()> {
         let round = super::run(&binary, &plan).await?;
         ensure!(
             round.verdict.is_good(),
-            "{plan}\n{}\n{}",
+            "{plan}\n{}\n{}\nits files were in {}",
             round.verdict,
-            round.log
+            round.log,
+            round.dir.path().display()
         );
     }
     Ok(())
