@@ -12,7 +12,6 @@ use tracing::warn;
 use super::discover::Found;
 use super::file::{Identity, Origin, State};
 use super::files::Files;
-use super::known::Known;
 use super::params::tag_for;
 use super::source::Source;
 use super::state_file::Remembered;
@@ -145,8 +144,10 @@ impl Source {
         let origin = match self.memory.take_inode(&path, opened.identity.inode) {
             Some(remembered) => Origin::Resumed(remembered.resume),
             None => match self.memory.take_path(&path) {
-                Some(remembered) => {
-                    self.resume_before(known, &mut track, &remembered);
+                Some(mut remembered) => {
+                    // It stood at the path: whoever wrote the entry, its rest is missed.
+                    remembered.is_owed = true;
+                    track.resume_rotated(known, remembered, self.known_since());
                     Origin::New
                 }
                 None if self.memory.starting
@@ -162,9 +163,7 @@ impl Source {
             },
         };
         while let Some(older) = self.memory.take_path(&path) {
-            if !track.resume_rotated(known, &older) && older.ours {
-                tell_lost(&older);
-            }
+            track.resume_rotated(known, older, self.known_since());
         }
         // Before the positions are written, which say that everything older is known.
         track.find_between(known, Some(opened.identity));
@@ -201,14 +200,9 @@ impl Source {
         }
     }
 
-    /// The pos_file names a generation that is no longer at its path: finish it and those that came after it.
-    fn resume_before(&self, known: &mut Known, track: &mut Track, remembered: &Remembered) {
-        if !track.resume_rotated(known, remembered) {
-            tell_lost(remembered);
-            if let Some(modified) = self.memory.modified {
-                track.search_since(modified, true);
-            }
-        }
+    /// Generations that were last written before this are known from earlier runs.
+    fn known_since(&self) -> SystemTime {
+        self.memory.modified.unwrap_or_else(SystemTime::now)
     }
 
     /// After the first expansion: entries whose path does not exist now may have been rotated away. Entries of a missing
@@ -230,40 +224,23 @@ impl Source {
             if !there || (wanted && files.troubles.contains_key(path)) {
                 kept.push(remembered);
             } else if self.matcher.covers(path) && !path.exists() {
-                self.resume_elsewhere(files, &remembered);
+                self.resume_elsewhere(files, remembered);
             }
         }
         self.memory.keep(kept);
     }
 
-    fn resume_elsewhere(&self, files: &mut Files, remembered: &Remembered) {
-        let path = &remembered.path;
-        let mut track = match files.tracks.remove(path) {
+    fn resume_elsewhere(&self, files: &mut Files, remembered: Remembered) {
+        let path = remembered.path.clone();
+        let mut track = match files.tracks.remove(&path) {
             Some(track) => track,
-            None => Track::new(path.clone(), self.tag(path), &files.known.ledger),
+            None => Track::new(path.clone(), self.tag(&path), &files.known.ledger),
         };
-        if !track.resume_rotated(&mut files.known, remembered) && remembered.ours {
-            tell_lost(remembered);
-        }
-        if track.generations.is_empty() {
-            files.known.ledger.close_path(track.number);
-        } else {
-            files.add(track);
-        }
+        track.resume_rotated(&mut files.known, remembered, self.known_since());
+        files.add(track);
     }
 
     fn tag(&self, path: &Path) -> Tag {
         Tag::new(&tag_for(&self.params.tag, &path.to_string_lossy()))
     }
-}
-
-fn tell_lost(remembered: &Remembered) {
-    let Remembered {
-        path,
-        inode,
-        resume,
-        ..
-    } = remembered;
-    warn!(path = %path.display(), inode, position = resume.position,
-        "the file that was being read is not there any more; what was unread in it is lost");
 }

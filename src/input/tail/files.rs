@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tracing::{info, warn};
 
@@ -374,6 +374,14 @@ impl Files {
         let ledger = &self.known.ledger;
         let tracks = self.tracks.values();
         tracks.flat_map(|track| track.remembered(ledger)).collect()
+    }
+
+    /// Generations of this time or younger are being searched.
+    pub fn searching_since(&self) -> Option<SystemTime> {
+        self.tracks
+            .values()
+            .filter_map(Track::searching_since)
+            .min()
     }
 
     /// Bytes that stand in the files and were not read, as of the last look, and how many generations are followed.

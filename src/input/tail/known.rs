@@ -2,6 +2,7 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use super::file::{Generation, Identity, Opened, Origin, State};
 use super::lines::Splitter;
 use super::listing::Listings;
 use super::position::Ledger;
+use super::state_file::Remembered;
 use super::track::Track;
 use crate::input::Totals;
 
@@ -25,7 +27,7 @@ pub struct Known {
     /// Generations that have a reader.
     pub reading: HashSet<Identity>,
     /// Finished generations and how far they were read, oldest first.
-    retired: VecDeque<(Identity, Resume)>,
+    retired: VecDeque<(Identity, Resume, PathBuf)>,
     /// Directories as listed in this pass.
     pub listings: Listings,
     /// What came of paths that are followed no more.
@@ -57,8 +59,20 @@ impl Known {
     pub fn find_retired(&self, identity: Identity) -> Option<Resume> {
         let mut finished = self.retired.iter().rev();
         finished
-            .find(|(known, _)| *known == identity)
-            .map(|(_, resume)| *resume)
+            .find(|(known, ..)| *known == identity)
+            .map(|(_, resume, _)| *resume)
+    }
+
+    /// The finished generations, for a next start that searches.
+    pub fn finished(&self) -> impl Iterator<Item = Remembered> {
+        self.retired
+            .iter()
+            .map(|(identity, resume, path)| Remembered {
+                path: path.clone(),
+                inode: identity.inode,
+                resume: *resume,
+                is_owed: false,
+            })
     }
 
     /// Whether nobody reads or has read it.
@@ -102,7 +116,7 @@ impl Known {
     }
 
     /// Its last byte is safe, or will be read again by the next start: nothing more is done with it.
-    pub fn retire(&mut self, generation: &Generation) {
+    pub fn retire(&mut self, generation: &Generation, path: &Path) {
         self.ledger.close_account(generation.account);
         self.reading.remove(&generation.identity);
         self.changes += 1;
@@ -111,7 +125,8 @@ impl Known {
             born: generation.identity.born,
             head: Some(generation.head.mark()),
         };
-        self.retired.push_back((generation.identity, resume));
+        self.retired
+            .push_back((generation.identity, resume, path.to_owned()));
         if self.retired.len() > RETIRED {
             self.retired.pop_front();
         }

@@ -114,7 +114,7 @@ mod tests {
                 position,
                 ..Resume::default()
             },
-            ours: true,
+            is_owed: true,
         }
     }
 

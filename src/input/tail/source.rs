@@ -400,7 +400,7 @@ impl Source {
         let in_order = files.tracks.values().all(Track::is_plain);
         let state = store
             .needs_state(how, changes, in_order)
-            .then(|| (changes, told.remembered()));
+            .then(|| (changes, told.state()));
         drop(files);
         store
             .write(how, &entries, state)

@@ -6,7 +6,7 @@
 //! {"lines":1,"sum":305419896}                                     sum: CRC-32 of the lines before
 //! ```
 //!
-//! Every generation that is not finished stands in it, with the birth of its inode and the checksum of its first bytes
+//! Every generation that is not finished stands in it (and `"finished":true` ones that a search would take for new), with the birth of its inode and the checksum of its first bytes
 //! ([`HeadMark`]). The pos_file, which Fluentd reads and writes too, says how far its entries were read; where it is damaged, the
 //! positions in here are its last good copy. Without this file Fluentd's rules are all there is: nothing is lost that they do not lose.
 
@@ -33,8 +33,18 @@ pub struct Remembered {
     pub inode: u64,
     /// How far it was read, and what is known of it.
     pub resume: Resume,
-    /// Whether we wrote that: Fluentd leaves entries of files that are long gone.
-    pub ours: bool,
+    /// Whether it is to be missed where it is not found: Fluentd leaves entries of files that are long gone, and we tell of finished
+    /// generations too.
+    pub is_owed: bool,
+}
+
+/// All that the side file tells.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct State {
+    /// The generations.
+    pub generations: Vec<Remembered>,
+    /// Generations of this time or younger may be unknown: they were being searched.
+    pub searching_since: Option<SystemTime>,
 }
 
 /// What a side file's text says.
@@ -42,8 +52,8 @@ pub struct Remembered {
 pub enum Read {
     /// There is none.
     Missing,
-    /// Its generations.
-    Whole(Vec<Remembered>),
+    /// All of it.
+    Whole(State),
     /// It is not to be trusted, and why.
     Damaged(String),
 }
@@ -63,11 +73,15 @@ struct Line {
     position: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     head: Option<(u16, u32)>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    finished: bool,
 }
 
 #[derive(Serialize, Deserialize)]
 struct Last {
     lines: usize,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    searching_since: Option<u64>,
     sum: u32,
 }
 
@@ -87,8 +101,9 @@ pub fn path_for(pos_file: &Path) -> PathBuf {
     beside(pos_file, ".state")
 }
 
-/// The text for these generations.
-pub fn print(generations: &[Remembered]) -> io::Result<Vec<u8>> {
+/// The text of this state.
+pub fn print(state: &State) -> io::Result<Vec<u8>> {
+    let generations = &state.generations;
     let mut text = Vec::with_capacity(generations.len() * 160 + 100);
     line(
         &mut text,
@@ -102,7 +117,7 @@ pub fn print(generations: &[Remembered]) -> io::Result<Vec<u8>> {
             path,
             inode,
             resume,
-            ..
+            is_owed,
         } = generation;
         line(
             &mut text,
@@ -115,11 +130,13 @@ pub fn print(generations: &[Remembered]) -> io::Result<Vec<u8>> {
                 born: resume.born.and_then(nanoseconds),
                 position: resume.position,
                 head: resume.head.map(|head| (head.length, head.sum)),
+                finished: !is_owed,
             },
         )?;
     }
     let last = Last {
         lines: generations.len(),
+        searching_since: state.searching_since.and_then(nanoseconds),
         sum: crc32fast::hash(&text),
     };
     line(&mut text, &last)?;
@@ -146,11 +163,11 @@ pub fn parse(text: &[u8]) -> Read {
         return Read::Damaged("it has no end".into());
     };
     let (body, last) = body.split_at(end + 1);
-    match serde_json::from_slice::<Last>(last) {
-        Ok(last) if last.sum == crc32fast::hash(body) => {}
+    let last = match serde_json::from_slice::<Last>(last) {
+        Ok(last) if last.sum == crc32fast::hash(body) => last,
         Ok(_) => return Read::Damaged("its checksum is another".into()),
         Err(error) => return Read::Damaged(format!("its end cannot be read: {error}")),
-    }
+    };
     let mut lines = body
         .split(|byte| *byte == b'\n')
         .filter(|line| !line.is_empty());
@@ -160,7 +177,10 @@ pub fn parse(text: &[u8]) -> Read {
         _ => return Read::Damaged("it is of another version".into()),
     }
     match lines.map(parse_line).collect() {
-        Ok(generations) => Read::Whole(generations),
+        Ok(generations) => Read::Whole(State {
+            generations,
+            searching_since: last.searching_since.map(time),
+        }),
         Err(error) => Read::Damaged(error.to_string()),
     }
 }
@@ -176,13 +196,15 @@ fn parse_line(line: &[u8]) -> serde_json::Result<Remembered> {
         inode: line.inode,
         resume: Resume {
             position: line.position,
-            born: line
-                .born
-                .map(|nanoseconds| UNIX_EPOCH + Duration::from_nanos(nanoseconds)),
+            born: line.born.map(time),
             head: line.head.map(|(length, sum)| HeadMark { length, sum }),
         },
-        ours: true,
+        is_owed: !line.finished,
     })
+}
+
+fn time(nanoseconds: u64) -> SystemTime {
+    UNIX_EPOCH + Duration::from_nanos(nanoseconds)
 }
 
 /// Reads the side file of a pos_file. A damaged one is set aside, told, and then as good as missing.
@@ -205,8 +227,8 @@ pub fn read(pos_file: &Path) -> Read {
 }
 
 /// Writes the side file of a pos_file.
-pub fn write(pos_file: &Path, generations: &[Remembered]) -> io::Result<()> {
-    put(&path_for(pos_file), &print(generations)?)
+pub fn write(pos_file: &Path, state: &State) -> io::Result<()> {
+    put(&path_for(pos_file), &print(state)?)
 }
 
 /// What both files say together. The pos_file is right about the entries that it has, also where Fluentd wrote it meanwhile; the
@@ -240,7 +262,7 @@ pub fn merge(entries: Vec<Entry>, state: Vec<Remembered>) -> Vec<Remembered> {
                         position: entry.position,
                         ..evidence
                     },
-                    ours: false,
+                    is_owed: false,
                 });
             }
         }

@@ -21,15 +21,20 @@ fn generation() -> impl Strategy<Value = Remembered> {
                     .map(|born| UNIX_EPOCH + Duration::from_nanos(u64::from(born) * 1_000_000_007)),
                 head: head.map(|(length, sum)| HeadMark { length, sum }),
             },
-            ours: true,
+            is_owed: true,
         })
 }
 
 proptest! {
     #[test]
-    fn what_is_written_is_read_again(generations in prop::collection::vec(generation(), 0..8)) {
-        let text = print(&generations).expect("memory");
-        prop_assert_eq!(parse(&text), Read::Whole(generations));
+    fn what_is_written_is_read_again(
+        generations in prop::collection::vec(generation(), 0..8),
+        since in prop::option::of(any::<u32>()),
+    ) {
+        let searching_since = since.map(|since| UNIX_EPOCH + Duration::from_nanos(u64::from(since)));
+        let state = State { generations, searching_since };
+        let text = print(&state).expect("memory");
+        prop_assert_eq!(parse(&text), Read::Whole(state));
     }
 
     #[test]
@@ -39,10 +44,11 @@ proptest! {
         change in 1u8..=255,
         cut in any::<prop::sample::Index>(),
     ) {
-        let text = print(&generations).expect("memory");
+        let state = State { generations, searching_since: None };
+        let text = print(&state).expect("memory");
         let mut changed = text.clone();
         changed[at.index(text.len())] ^= change;
-        let is_same = parse(&changed) == Read::Whole(generations);
+        let is_same = parse(&changed) == Read::Whole(state);
         let is_damaged = matches!(parse(&changed), Read::Damaged(_));
         // White space in the last line changes nothing.
         prop_assert!(is_damaged || is_same);
@@ -61,7 +67,7 @@ fn the_pos_file_tells_positions_and_the_side_file_the_rest() {
             born: None,
             head,
         },
-        ours: true,
+        is_owed: true,
     };
     let head = Some(HeadMark { length: 3, sum: 7 });
     let state = vec![remembered("/a", 1, 10, head), remembered("/a", 2, 5, head)];
@@ -72,7 +78,7 @@ fn the_pos_file_tells_positions_and_the_side_file_the_rest() {
     };
     let merged = merge(vec![entry("/a", 1, 30), entry("/b", 3, 4)], state);
     let mut other = remembered("/b", 3, 4, None);
-    other.ours = false;
+    other.is_owed = false;
     assert_eq!(
         merged,
         [
@@ -88,8 +94,8 @@ fn a_damaged_side_file_is_set_aside() {
     let dir = tempfile::tempdir().expect("a directory");
     let pos_file = dir.path().join("app.pos");
     assert_eq!(read(&pos_file), Read::Missing);
-    write(&pos_file, &[]).expect("written");
-    assert_eq!(read(&pos_file), Read::Whole(Vec::new()));
+    write(&pos_file, &State::default()).expect("written");
+    assert_eq!(read(&pos_file), Read::Whole(State::default()));
     fs::write(path_for(&pos_file), "{}\n").expect("written");
     assert!(matches!(read(&pos_file), Read::Damaged(_)));
     assert_eq!(read(&pos_file), Read::Missing);

@@ -11,7 +11,7 @@ use tracing::{info, warn};
 
 use super::absolute;
 use super::pos_file::{self, Entry, PosFile};
-use super::state_file::{self, Read, Remembered};
+use super::state_file::{self, Read, Remembered, State};
 
 /// How old the positions in the side file may get.
 const COPY: Duration = Duration::from_secs(60);
@@ -29,7 +29,7 @@ pub struct Store {
 pub struct Found {
     /// No file of this source was ever read.
     pub first_start: bool,
-    /// When positions were written last.
+    /// Generations that were last written before this are known.
     pub modified: Option<SystemTime>,
     /// What earlier runs left unfinished.
     pub remembered: Vec<Remembered>,
@@ -54,16 +54,17 @@ impl Store {
             Read::Whole(_) if !found.existed => {
                 let state = state_file::path_for(&path);
                 info!(pos_file = %path.display(), state = %state.display(), "there is no pos_file: beginning as at a first start, its side file is not used");
-                Vec::new()
+                State::default()
             }
-            Read::Whole(generations) => generations,
-            Read::Missing | Read::Damaged(_) => Vec::new(),
+            Read::Whole(state) => state,
+            Read::Missing | Read::Damaged(_) => State::default(),
         };
-        tell_damage(&path, &found, &state);
+        tell_damage(&path, &found, &state.generations);
+        let known = [found.modified, state.searching_since];
         let found = Found {
             first_start: !found.existed,
-            modified: found.modified,
-            remembered: state_file::merge(found.parsed.entries, state),
+            modified: known.into_iter().flatten().min(),
+            remembered: state_file::merge(found.parsed.entries, state.generations),
         };
         let store = Store {
             pos_file,
@@ -87,7 +88,7 @@ impl Store {
         &mut self,
         how: Write,
         entries: &[Entry],
-        state: Option<(u64, Vec<Remembered>)>,
+        state: Option<(u64, State)>,
     ) -> anyhow::Result<()> {
         let path = self.pos_file.path().to_owned();
         match how {
@@ -95,10 +96,10 @@ impl Store {
             Write::All => self.pos_file.renew(entries),
         }
         .with_context(|| format!("cannot write pos_file {}", path.display()))?;
-        let Some((changes, remembered)) = state else {
+        let Some((changes, state)) = state else {
             return Ok(());
         };
-        state_file::write(&path, &remembered).with_context(|| {
+        state_file::write(&path, &state).with_context(|| {
             let state = state_file::path_for(&path);
             format!("cannot write the pos_file's side file {}", state.display())
         })?;

@@ -7,7 +7,7 @@ use super::file::Identity;
 use super::files::Files;
 use super::memory::Memory;
 use super::pos_file::Entry;
-use super::state_file::Remembered;
+use super::state_file::{Remembered, State};
 
 /// The files as they are known at one moment.
 pub struct Told<'a> {
@@ -44,20 +44,27 @@ impl Told<'_> {
         entries
     }
 
-    /// What the side file says.
-    pub fn remembered(&self) -> Vec<Remembered> {
-        let mut remembered = self.files.remembered();
+    /// What the side file says. While generations are searched, the finished ones are told too: the next start searches as well.
+    pub fn state(&self) -> State {
+        let known = &self.files.known;
+        let searching_since = self.files.searching_since();
+        let mut generations = self.files.remembered();
         // A finished one has nobody else to tell of it.
-        let finished = self.aliases.iter().filter_map(|(path, identity)| {
+        generations.extend(self.aliases.iter().filter_map(|(path, identity)| {
             Some(Remembered {
                 path: path.clone(),
                 inode: identity.inode,
-                resume: self.files.known.find_retired(*identity)?,
-                ours: true,
+                resume: known.find_retired(*identity)?,
+                is_owed: true,
             })
-        });
-        remembered.extend(finished);
-        remembered.extend(self.memory.rest().cloned());
-        remembered
+        }));
+        if searching_since.is_some() {
+            generations.extend(known.finished());
+        }
+        generations.extend(self.memory.rest().cloned());
+        State {
+            generations,
+            searching_since,
+        }
     }
 }

@@ -26,6 +26,9 @@ use crate::event::Tag;
 const CLOCK_SLACK: Duration = Duration::from_millis(50);
 /// How long the directory is searched again after a rotation: one listing may miss a name that moves meanwhile.
 const SEARCH_AGAIN: Duration = Duration::from_secs(2);
+/// How often a directory is listed anew at once for a generation that is not found.
+const TRIES: usize = 3;
+
 /// A search for generations that came and went between two looks.
 #[derive(Clone, Copy, Debug)]
 struct Search {
@@ -53,6 +56,8 @@ pub struct Track {
     search: Option<Search>,
     /// Names that files got when they were renamed from this path, or from one of these.
     moved: Vec<PathBuf>,
+    /// Generations that an earlier run left unfinished and that were not found yet: names move while a directory is listed.
+    missing: Vec<Remembered>,
     /// A given-up generation with a forgotten batch: the next start begins there.
     unfinished: Option<Entry>,
 }
@@ -65,6 +70,7 @@ impl Track {
             tag,
             number: ledger.open_path(),
             moved: Vec::new(),
+            missing: Vec::new(),
             wanted: true,
             generations: VecDeque::new(),
             seen: SystemTime::now(),
@@ -234,9 +240,14 @@ impl Track {
         let moved = self.moved.iter().cloned().filter_map(Sibling::at);
         let mut candidates: Vec<Sibling> = moved.collect();
         candidates.extend(known.listings.siblings(&self.path));
+        for remembered in std::mem::take(&mut self.missing) {
+            self.resume_rotated(known, remembered, search.floor);
+        }
         if search.until < Instant::now() {
             self.search = None;
             self.moved.clear();
+            known.changes += 1;
+            self.missing.drain(..).for_each(|lost| tell_lost(&lost));
         }
         for sibling in candidates {
             let age = if search.by_modified {
@@ -251,15 +262,36 @@ impl Track {
         }
     }
 
-    /// Searches the generation with this inode beside the path: it was rotated while nobody looked. True if it is there.
-    pub fn resume_rotated(&mut self, known: &mut Known, remembered: &Remembered) -> bool {
-        let Some(sibling) = known.listings.with_inode(&self.path, remembered.inode) else {
-            return false;
-        };
-        if let Some(born) = sibling.identity.born.or(sibling.modified) {
-            self.search_since(born, false);
+    /// Searches a generation of an earlier run beside the path: it was rotated while nobody looked. Where it is not found it is searched
+    /// again for a while, and with it generations that were written since `floor`.
+    pub fn resume_rotated(&mut self, known: &mut Known, remembered: Remembered, floor: SystemTime) {
+        for _ in 0..TRIES {
+            let Some(sibling) = known.listings.with_inode(&self.path, remembered.inode) else {
+                known.listings.forget_beside(&self.path);
+                continue;
+            };
+            if known.reading.contains(&sibling.identity) {
+                return;
+            }
+            if let Some(born) = sibling.identity.born.or(sibling.modified) {
+                self.search_since(born, false);
+            }
+            if self.add_rotated(known, &sibling, Origin::Resumed(remembered.resume)) {
+                return;
+            }
+            known.listings.forget_beside(&self.path);
         }
-        self.add_rotated(known, &sibling, Origin::Resumed(remembered.resume))
+        if self.search.is_none() {
+            self.search_since(floor, true);
+        }
+        if remembered.is_owed {
+            self.missing.push(remembered);
+        }
+    }
+
+    /// Since when generations are being searched.
+    pub fn searching_since(&self) -> Option<SystemTime> {
+        self.search.map(|search| search.floor)
     }
 
     fn add_rotated(&mut self, known: &mut Known, sibling: &Sibling, origin: Origin) -> bool {
@@ -319,7 +351,7 @@ impl Track {
                         inode: oldest.identity.inode,
                     });
             }
-            known.retire(oldest);
+            known.retire(oldest, &self.path);
             self.generations.pop_front();
         }
         self.generations.len() < before
@@ -365,14 +397,15 @@ impl Track {
         warn!(path = %self.path.display(), inode = identity.inode, position = generation.position,
             "the file went while its descriptor was lent to others; what was written after the last read is lost (raise the limit of open files)");
         if let Some(gone) = self.generations.remove(at) {
-            known.retire(&gone);
+            known.retire(&gone, &self.path);
         }
         Ok(false)
     }
 
     /// All that the next start should know of this path's generations.
     pub fn remembered(&self, ledger: &Ledger) -> impl Iterator<Item = Remembered> {
-        self.generations.iter().filter_map(|generation| {
+        let missing = self.missing.iter().cloned();
+        missing.chain(self.generations.iter().filter_map(|generation| {
             Some(Remembered {
                 path: self.path.clone(),
                 inode: generation.identity.inode,
@@ -381,15 +414,22 @@ impl Track {
                     born: generation.identity.born,
                     head: Some(generation.head.mark()),
                 },
-                ours: true,
+                is_owed: true,
             })
-        })
+        }))
     }
 
     /// What the pos_file says about this path: the oldest generation that is not finished, or the youngest.
     pub fn entry(&self, ledger: &Ledger) -> Option<Entry> {
         if self.unfinished.is_some() {
             return self.unfinished.clone();
+        }
+        if let Some(missing) = self.missing.first() {
+            return Some(Entry {
+                path: self.path.clone(),
+                position: missing.resume.position,
+                inode: missing.inode,
+            });
         }
         let finished = |g: &Generation| {
             g.at_end() && !g.dirty && g.uncovered() == 0 && ledger.settled(g.account)
@@ -405,4 +445,16 @@ impl Track {
             inode: oldest.identity.inode,
         })
     }
+}
+
+/// A generation that was not read to its end is gone.
+fn tell_lost(remembered: &Remembered) {
+    let Remembered {
+        path,
+        inode,
+        resume,
+        ..
+    } = remembered;
+    warn!(path = %path.display(), inode, position = resume.position,
+        "the file that was being read is not there any more; what was unread in it is lost");
 }
