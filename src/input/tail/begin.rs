@@ -14,7 +14,7 @@ use super::file::{Identity, Origin, State};
 use super::files::Files;
 use super::params::tag_for;
 use super::source::Source;
-use super::state_file::Remembered;
+use super::state_file::{Kind, Remembered};
 use super::track::Track;
 use crate::event::Tag;
 
@@ -146,7 +146,7 @@ impl Source {
             None => match self.memory.take_path(&path) {
                 Some(mut remembered) => {
                     // It stood at the path: whoever wrote the entry, its rest is missed.
-                    remembered.is_owed = true;
+                    remembered.kind = Kind::Owed;
                     track.resume_rotated(known, remembered, self.known_since());
                     Origin::New
                 }

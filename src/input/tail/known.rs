@@ -1,6 +1,6 @@
 //! What all paths of a source share: which generations have a reader, which are finished, and how one begins to be read.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,12 +13,14 @@ use super::file::{Generation, Identity, Opened, Origin, State};
 use super::lines::Splitter;
 use super::listing::Listings;
 use super::position::Ledger;
-use super::state_file::Remembered;
+use super::state_file::{Kind, Remembered};
 use super::track::Track;
 use crate::input::Totals;
 
 /// How many finished generations are remembered.
 const RETIRED: usize = 4096;
+/// How many of them the next start is told of.
+const TOLD: usize = 256;
 
 /// What all tracks of a source share.
 pub struct Known {
@@ -28,6 +30,8 @@ pub struct Known {
     pub reading: HashSet<Identity>,
     /// Finished generations and how far they were read, oldest first.
     retired: VecDeque<(Identity, Resume, PathBuf)>,
+    /// Generations that earlier runs finished, by inode.
+    finished_before: HashMap<u64, Remembered>,
     /// Directories as listed in this pass.
     pub listings: Listings,
     /// What came of paths that are followed no more.
@@ -47,6 +51,7 @@ impl Known {
             ledger,
             reading: HashSet::new(),
             retired: VecDeque::new(),
+            finished_before: HashMap::new(),
             listings: Listings::default(),
             gone: Totals::default(),
             changes: 0,
@@ -55,24 +60,39 @@ impl Known {
         }
     }
 
+    /// Takes note of what earlier runs finished.
+    pub fn finished_earlier(&mut self, generations: Vec<Remembered>) {
+        let by_inode = generations
+            .into_iter()
+            .map(|generation| (generation.inode, generation));
+        self.finished_before = by_inode.collect();
+    }
+
     /// How far a finished generation was read.
     pub fn find_retired(&self, identity: Identity) -> Option<Resume> {
         let mut finished = self.retired.iter().rev();
-        finished
+        let retired = finished
             .find(|(known, ..)| *known == identity)
-            .map(|(_, resume, _)| *resume)
+            .map(|(_, resume, _)| *resume);
+        retired.or_else(|| {
+            let earlier = self.finished_before.get(&identity.inode)?;
+            (earlier.resume.born == identity.born).then_some(earlier.resume)
+        })
     }
 
-    /// The finished generations, for a next start that searches.
+    /// The generations that were finished last: the next start would take them for new under the names that they have now.
     pub fn finished(&self) -> impl Iterator<Item = Remembered> {
-        self.retired
+        let now = self
+            .retired
             .iter()
+            .rev()
             .map(|(identity, resume, path)| Remembered {
                 path: path.clone(),
                 inode: identity.inode,
                 resume: *resume,
-                is_owed: false,
-            })
+                kind: Kind::Finished,
+            });
+        now.chain(self.finished_before.values().cloned()).take(TOLD)
     }
 
     /// Whether nobody reads or has read it.

@@ -104,6 +104,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::super::evidence::Resume;
+    use super::super::state_file::Kind;
     use super::*;
 
     fn remembered(path: &str, inode: u64, position: u64) -> Remembered {
@@ -114,7 +115,7 @@ mod tests {
                 position,
                 ..Resume::default()
             },
-            is_owed: true,
+            kind: Kind::Owed,
         }
     }
 

@@ -108,6 +108,8 @@ impl Source {
         memory.starting = true;
         memory.first_start = found.first_start;
         memory.modified = found.modified;
+        let mut known = Known::new(ledger.clone(), params.line_limit(), params.rotate_wait.0);
+        known.finished_earlier(found.finished);
         let files = Arc::new(Mutex::new(Files::new(
             Reader::new(
                 &params,
@@ -116,7 +118,7 @@ impl Source {
                 ledger.clone(),
                 &surroundings,
             ),
-            Known::new(ledger.clone(), params.line_limit(), params.rotate_wait.0),
+            known,
             limits.open_files,
             params.open_on_every_update,
         )));

@@ -6,7 +6,7 @@
 //! {"lines":1,"sum":305419896}                                     sum: CRC-32 of the lines before
 //! ```
 //!
-//! Every generation that is not finished stands in it (and `"finished":true` ones that a search would take for new), with the birth of its inode and the checksum of its first bytes
+//! Every generation that is not finished stands in it (and `"finished":true` the last ones that are), with the birth of its inode and the checksum of its first bytes
 //! ([`HeadMark`]). The pos_file, which Fluentd reads and writes too, says how far its entries were read; where it is damaged, the
 //! positions in here are its last good copy. Without this file Fluentd's rules are all there is: nothing is lost that they do not lose.
 
@@ -33,9 +33,19 @@ pub struct Remembered {
     pub inode: u64,
     /// How far it was read, and what is known of it.
     pub resume: Resume,
-    /// Whether it is to be missed where it is not found: Fluentd leaves entries of files that are long gone, and we tell of finished
-    /// generations too.
-    pub is_owed: bool,
+    /// What it is.
+    pub kind: Kind,
+}
+
+/// What becomes of a remembered generation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// It is read to its end; where it is not found that is told.
+    Owed,
+    /// It is read to its end where it is found: Fluentd leaves entries of files that are long gone.
+    Entry,
+    /// It was read to its end, and must not be taken for new.
+    Finished,
 }
 
 /// All that the side file tells.
@@ -117,7 +127,7 @@ pub fn print(state: &State) -> io::Result<Vec<u8>> {
             path,
             inode,
             resume,
-            is_owed,
+            kind,
         } = generation;
         line(
             &mut text,
@@ -130,7 +140,7 @@ pub fn print(state: &State) -> io::Result<Vec<u8>> {
                 born: resume.born.and_then(nanoseconds),
                 position: resume.position,
                 head: resume.head.map(|head| (head.length, head.sum)),
-                finished: !is_owed,
+                finished: *kind == Kind::Finished,
             },
         )?;
     }
@@ -199,7 +209,11 @@ fn parse_line(line: &[u8]) -> serde_json::Result<Remembered> {
             born: line.born.map(time),
             head: line.head.map(|(length, sum)| HeadMark { length, sum }),
         },
-        is_owed: !line.finished,
+        kind: if line.finished {
+            Kind::Finished
+        } else {
+            Kind::Owed
+        },
     })
 }
 
@@ -262,7 +276,7 @@ pub fn merge(entries: Vec<Entry>, state: Vec<Remembered>) -> Vec<Remembered> {
                         position: entry.position,
                         ..evidence
                     },
-                    is_owed: false,
+                    kind: Kind::Entry,
                 });
             }
         }

@@ -21,7 +21,7 @@ fn generation() -> impl Strategy<Value = Remembered> {
                     .map(|born| UNIX_EPOCH + Duration::from_nanos(u64::from(born) * 1_000_000_007)),
                 head: head.map(|(length, sum)| HeadMark { length, sum }),
             },
-            is_owed: true,
+            kind: Kind::Owed,
         })
 }
 
@@ -67,7 +67,7 @@ fn the_pos_file_tells_positions_and_the_side_file_the_rest() {
             born: None,
             head,
         },
-        is_owed: true,
+        kind: Kind::Owed,
     };
     let head = Some(HeadMark { length: 3, sum: 7 });
     let state = vec![remembered("/a", 1, 10, head), remembered("/a", 2, 5, head)];
@@ -78,7 +78,7 @@ fn the_pos_file_tells_positions_and_the_side_file_the_rest() {
     };
     let merged = merge(vec![entry("/a", 1, 30), entry("/b", 3, 4)], state);
     let mut other = remembered("/b", 3, 4, None);
-    other.is_owed = false;
+    other.kind = Kind::Entry;
     assert_eq!(
         merged,
         [

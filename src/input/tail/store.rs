@@ -1,6 +1,6 @@
 //! Where positions are kept across restarts: the pos_file, and its side file for what it cannot express.
 //!
-//! Both are replaced as a whole, the pos_file first: whatever a crash leaves, both name positions that are safe. The side file is
+//! Both are replaced as a whole, the side file first: whatever a crash leaves, both name positions that are safe, and none is missing. The side file is
 //! written when generations come and go, and otherwise once in a while: it is the pos_file's copy, too.
 
 use std::path::Path;
@@ -11,7 +11,7 @@ use tracing::{info, warn};
 
 use super::absolute;
 use super::pos_file::{self, Entry, PosFile};
-use super::state_file::{self, Read, Remembered, State};
+use super::state_file::{self, Kind, Read, Remembered, State};
 
 /// How old the positions in the side file may get.
 const COPY: Duration = Duration::from_secs(60);
@@ -33,6 +33,8 @@ pub struct Found {
     pub modified: Option<SystemTime>,
     /// What earlier runs left unfinished.
     pub remembered: Vec<Remembered>,
+    /// What they finished last.
+    pub finished: Vec<Remembered>,
 }
 
 /// How positions are written.
@@ -61,10 +63,15 @@ impl Store {
         };
         tell_damage(&path, &found, &state.generations);
         let known = [found.modified, state.searching_since];
+        let (finished, unfinished) = state
+            .generations
+            .into_iter()
+            .partition(|generation| generation.kind == Kind::Finished);
         let found = Found {
+            finished,
             first_start: !found.existed,
             modified: known.into_iter().flatten().min(),
-            remembered: state_file::merge(found.parsed.entries, state.generations),
+            remembered: state_file::merge(found.parsed.entries, unfinished),
         };
         let store = Store {
             pos_file,
@@ -90,21 +97,32 @@ impl Store {
         entries: &[Entry],
         state: Option<(u64, State)>,
     ) -> anyhow::Result<()> {
-        let path = self.pos_file.path().to_owned();
+        // The side file goes first, so that whatever the pos_file leaves out stands there. At the first start there is no pos_file that
+        // it could belong to.
+        let is_first = !self.pos_file.path().exists();
+        if is_first {
+            self.write_pos_file(how, entries)?;
+        }
+        if let Some((changes, state)) = state {
+            let path = self.pos_file.path();
+            state_file::write(path, &state).with_context(|| {
+                let state = state_file::path_for(path);
+                format!("cannot write the pos_file's side file {}", state.display())
+            })?;
+            (self.told, self.copied) = (Some(changes), Instant::now());
+        }
+        if is_first {
+            return Ok(());
+        }
+        self.write_pos_file(how, entries)
+    }
+
+    fn write_pos_file(&mut self, how: Write, entries: &[Entry]) -> anyhow::Result<()> {
         match how {
             Write::Changes => self.pos_file.replace(entries),
             Write::All => self.pos_file.renew(entries),
         }
-        .with_context(|| format!("cannot write pos_file {}", path.display()))?;
-        let Some((changes, state)) = state else {
-            return Ok(());
-        };
-        state_file::write(&path, &state).with_context(|| {
-            let state = state_file::path_for(&path);
-            format!("cannot write the pos_file's side file {}", state.display())
-        })?;
-        (self.told, self.copied) = (Some(changes), Instant::now());
-        Ok(())
+        .with_context(|| format!("cannot write pos_file {}", self.pos_file.path().display()))
     }
 }
 

@@ -7,7 +7,7 @@ use super::file::Identity;
 use super::files::Files;
 use super::memory::Memory;
 use super::pos_file::Entry;
-use super::state_file::{Remembered, State};
+use super::state_file::State;
 
 /// The files as they are known at one moment.
 pub struct Told<'a> {
@@ -44,23 +44,12 @@ impl Told<'_> {
         entries
     }
 
-    /// What the side file says. While generations are searched, the finished ones are told too: the next start searches as well.
+    /// What the side file says.
     pub fn state(&self) -> State {
         let known = &self.files.known;
         let searching_since = self.files.searching_since();
         let mut generations = self.files.remembered();
-        // A finished one has nobody else to tell of it.
-        generations.extend(self.aliases.iter().filter_map(|(path, identity)| {
-            Some(Remembered {
-                path: path.clone(),
-                inode: identity.inode,
-                resume: known.find_retired(*identity)?,
-                is_owed: true,
-            })
-        }));
-        if searching_since.is_some() {
-            generations.extend(known.finished());
-        }
+        generations.extend(known.finished());
         generations.extend(self.memory.rest().cloned());
         State {
             generations,

@@ -19,7 +19,7 @@ use super::known::Known;
 use super::listing::Sibling;
 use super::pos_file::Entry;
 use super::position::{Ledger, PathNumber};
-use super::state_file::Remembered;
+use super::state_file::{Kind, Remembered};
 use crate::event::Tag;
 
 /// File times come from a coarse clock: a generation may seem this much older than the moment in which it was made.
@@ -284,7 +284,7 @@ impl Track {
         if self.search.is_none() {
             self.search_since(floor, true);
         }
-        if remembered.is_owed {
+        if remembered.kind == Kind::Owed {
             self.missing.push(remembered);
         }
     }
@@ -414,7 +414,7 @@ impl Track {
                     born: generation.identity.born,
                     head: Some(generation.head.mark()),
                 },
-                is_owed: true,
+                kind: Kind::Owed,
             })
         }))
     }
