@@ -3,15 +3,7 @@
 use std::ops::Deref;
 use std::sync::Arc;
 
-use super::{Backlog, Buffer, Chunk};
-
-impl Backlog {
-    pub(super) fn leave(&mut self, chunk: &Chunk) {
-        self.chunks -= 1;
-        self.bytes -= chunk.len();
-        self.records -= chunk.records();
-    }
-}
+use super::{Buffer, Chunk};
 
 /// A chunk that is being written. [`InFlight::purge`] ends its life; dropping the guard (an error, a cancelled task, a
 /// deadline) takes it back to the head of the queue.

@@ -18,6 +18,7 @@ pub mod file;
 mod fill;
 mod in_flight;
 mod keys;
+mod limits;
 mod open;
 mod pieces;
 
@@ -35,6 +36,7 @@ pub use chunk::{Chunk, ChunkId};
 pub use compress::Compress;
 pub use in_flight::InFlight;
 pub use keys::{ChunkKey, ChunkKeys, KeyField, Timekey, Variable};
+pub use limits::{Backlog, Limits, Lost, OverflowAction};
 pub use pieces::Pieces;
 
 use fill::{Most, Oversized};
@@ -42,85 +44,14 @@ use fill::{Most, Oversized};
 use crate::event::msgpack::read_text;
 use crate::event::{Collector, EventStream, Room, Tag};
 
-/// What happens to a new batch when `total_limit_size` is reached.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OverflowAction {
-    /// The source is refused: one that has its lines in a file waits, as with `block`; one that can answer its peer says no.
-    ThrowException,
-    /// The source waits.
-    Block,
-    /// The oldest queued chunk is dropped, counted and reported.
-    DropOldestChunk,
-}
-
-impl OverflowAction {
-    /// As the configuration has it.
-    pub fn word(self) -> &'static str {
-        match self {
-            OverflowAction::ThrowException => "throw_exception",
-            OverflowAction::Block => "block",
-            OverflowAction::DropOldestChunk => "drop_oldest_chunk",
-        }
-    }
-}
-
-/// The bounds of one buffer.
-#[derive(Clone, Debug)]
-pub struct Limits {
-    /// A chunk never grows beyond this.
-    pub chunk_bytes: usize,
-    /// The same in events.
-    pub chunk_records: usize,
-    /// A staged chunk of this size goes to the queue without waiting for its time.
-    pub full_bytes: usize,
-    /// The same in events.
-    pub full_records: usize,
-    /// Stage, queue and in flight together.
-    pub total_bytes: usize,
-    /// How bytes are kept. All bounds count them as they are kept.
-    pub compress: Compress,
-    /// What happens then.
-    pub overflow: OverflowAction,
-}
-
-/// What is in the buffer, in numbers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Backlog {
-    /// Chunks in stage, queue and in flight.
-    pub chunks: usize,
-    /// Of these, being written now.
-    pub in_flight: usize,
-    /// Bytes of entries in all of them.
-    pub bytes: usize,
-    /// Events in all of them.
-    pub records: usize,
-}
-
-/// What the bounds of the buffer have cost since the start.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Lost {
-    /// How often a source was stopped because the buffer was full.
-    pub pauses: u64,
-    /// Chunks that `drop_oldest_chunk` took.
-    pub dropped_chunks: u64,
-    /// Their events.
-    pub dropped_records: u64,
-    /// Events that were skipped because each alone is larger than `chunk_limit_size`.
-    pub oversized_records: u64,
-    /// Chunks on disk of which nothing could be read, set aside.
-    pub broken_chunks: u64,
-    /// Chunks on disk of which a part could be read, the original set aside.
-    pub salvaged_chunks: u64,
-    /// Bytes in them that could not be read.
-    pub unreadable_bytes: u64,
-}
-
 #[derive(Default)]
 struct State {
     stage: HashMap<ChunkKey, Chunk>,
     queue: VecDeque<Chunk>,
     level: Backlog,
     lost: Lost,
+    /// Dropped, and nobody has asked yet.
+    dropped: Vec<ChunkId>,
     /// Events of earlier runs that were found on disk.
     resumed: u64,
     full: bool,
@@ -181,6 +112,11 @@ impl Buffer {
     /// What its bounds have cost.
     pub fn lost(&self) -> Lost {
         self.state().lost
+    }
+
+    /// The chunks that `drop_oldest_chunk` took since this was asked last: whoever keeps accounts of them may forget them.
+    pub fn dropped(&self) -> Vec<ChunkId> {
+        std::mem::take(&mut self.state().dropped)
     }
 
     /// What happens when it is full.
@@ -394,6 +330,7 @@ impl Buffer {
                 return;
             };
             state.level.leave(&oldest);
+            state.dropped.push(oldest.id());
             state.lost.dropped_chunks += 1;
             state.lost.dropped_records += oldest.records() as u64;
             warn!(

@@ -287,6 +287,8 @@ fn drop_oldest_chunk_drops_counts_and_releases() {
     assert_eq!(book.told(), [(1, true)]);
     let lost = buffer.lost();
     assert_eq!((lost.dropped_chunks, lost.dropped_records), (1, 1));
+    assert_eq!(buffer.dropped().len(), 1);
+    assert!(buffer.dropped().is_empty());
     assert_eq!(buffer.backlog().bytes, 951);
 }
 

@@ -248,7 +248,10 @@ impl Flusher {
         if *self.pace.borrow() == Pace::Settle {
             return Step::Wait;
         }
-        let retries = self.retries();
+        let mut retries = self.retries();
+        for id in self.buffer.dropped() {
+            retries.forget(id);
+        }
         let take = || {
             self.buffer
                 .dequeue_by(|chunk| retries.rank(chunk.id(), now.instant))

@@ -355,10 +355,8 @@ proptest! {
 
     #[test]
     fn nor_by_a_compressed_one(actions in proptest::collection::vec(action(), 0..50)) {
-        for compress in [Compress::Gzip, Compress::Zstd] {
-            let world = World::packed(settings(Naming::file("buffer", ".log")), compress);
-            go_through(world, actions.clone());
-        }
+        let compress = [Compress::Gzip, Compress::Zstd][actions.len() % 2];
+        go_through(World::packed(settings(Naming::file("buffer", ".log")), compress), actions);
     }
 
     #[test]

@@ -11,11 +11,12 @@ use std::time::Duration;
 use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket, lookup_host};
-use tokio::sync::{Notify, watch};
-use tokio::time::{Instant, sleep};
+use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use super::frame::{Answer, Frame, read_answer};
 use super::handshake::{self, Credentials, Refused};
+use super::hurry::Hurry;
 
 /// Limits while the instance terminates: whoever answers now gets the chunk.
 const HURRIED_CONNECT: Duration = Duration::from_secs(1);
@@ -86,56 +87,6 @@ pub struct Settings {
     pub expire_dns_cache: Option<Duration>,
     /// `dns_round_robin`.
     pub dns_round_robin: bool,
-}
-
-/// Whether the instance terminates: shortens waits that have begun, too.
-#[derive(Debug)]
-pub struct Hurry(watch::Sender<bool>);
-
-impl Default for Hurry {
-    fn default() -> Hurry {
-        Hurry(watch::Sender::new(false))
-    }
-}
-
-impl Hurry {
-    /// It terminates.
-    pub fn begin(&self) {
-        self.0.send_replace(true);
-    }
-
-    /// Waits for `work` no longer than `limit`, and from the moment of hurry on no longer than `hurried`.
-    pub(super) async fn within<T>(
-        &self,
-        limit: Duration,
-        hurried: Duration,
-        work: impl Future<Output = T>,
-    ) -> Option<T> {
-        let mut hurry = self.0.subscribe();
-        let hurried = async {
-            // The sender is part of `self`, so the channel cannot close while we wait.
-            let _ = hurry.wait_for(|begun| *begun).await;
-            sleep(hurried).await;
-        };
-        tokio::select! {
-            biased;
-            done = work => Some(done),
-            () = sleep(limit) => None,
-            () = hurried => None,
-        }
-    }
-
-    async fn io<T>(
-        &self,
-        limit: Duration,
-        hurried: Duration,
-        work: impl Future<Output = io::Result<T>>,
-    ) -> io::Result<T> {
-        let timed_out = || Err(io::Error::from(ErrorKind::TimedOut));
-        self.within(limit, hurried, work)
-            .await
-            .unwrap_or_else(timed_out)
-    }
 }
 
 /// One `<server>`, with what it has open.

@@ -11,6 +11,7 @@ mod balance;
 mod connection;
 mod frame;
 mod handshake;
+mod hurry;
 mod node;
 mod params;
 
@@ -22,9 +23,10 @@ use anyhow::anyhow;
 use tracing::{debug, info, warn};
 
 use self::balance::{Balance, Share};
-use self::connection::{Failure, Hurry, Server, Settings};
+use self::connection::{Failure, Server, Settings};
 use self::frame::{Encoding, Frame};
 use self::handshake::{Credentials, new_salt};
+use self::hurry::Hurry;
 use self::node::{Detached, Health, Limits};
 use super::{Boxed, NodeStatus, Output, WriteError};
 use crate::buffer::Chunk;
