@@ -196,7 +196,7 @@ fn has_meta(work: &Work, name: &Name) -> bool {
 
 fn replace(disk: &dyn Disk, name: &str, content: &[Bytes]) -> io::Result<()> {
     match disk.remove(name) {
-        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
         _ => disk.create(name, content),
     }
 }
