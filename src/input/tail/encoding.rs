@@ -191,10 +191,7 @@ const RUBYS: &[&str] = &[
 
 fn find(name: &str) -> Result<&'static Named, String> {
     let is = |known: &&str| known.eq_ignore_ascii_case(name);
-    if let Some(found) = ENCODINGS
-        .iter()
-        .find(|named| named.names.iter().any(is))
-    {
+    if let Some(found) = ENCODINGS.iter().find(|named| named.names.iter().any(is)) {
         return Ok(found);
     }
     let lower = name.to_ascii_lowercase();
