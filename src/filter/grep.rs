@@ -219,6 +219,7 @@ fn compile(regexp: &Regexp) -> std::result::Result<Pattern, String> {
     let flags = Flags {
         ignore_case: regexp.flags.contains('i'),
         multi_line: regexp.flags.contains('m'),
+        ..Flags::default()
     };
     Pattern::compile(&regexp.source, flags).map_err(|error| error.to_string())
 }

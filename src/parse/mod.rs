@@ -4,7 +4,7 @@
 //! twice: readers of a MessagePack map (Ruby's, ours) take the last one, as Fluentd's Hash does.
 
 use crate::config::{Element, Result};
-use crate::event::{Entries, EventTime};
+use crate::event::{Entries, EventTime, Label};
 
 pub mod apache2;
 pub mod common;
@@ -88,7 +88,17 @@ pub trait Parser: Send {
     }
 }
 
-/// Builds the parser of a `<parse>` section.
+/// Builds the parser of a `<parse>` section for texts of this label: Ruby's regexps match characters where it knows them. The others
+/// split texts at ASCII characters, which is the same for both.
+pub fn configure_for(section: &Element, label: Label) -> Result<Box<dyn Parser>> {
+    match (section.plugin_type()?, label) {
+        ("regexp", Label::Text) => regexp::configure_text(section),
+        ("multiline", Label::Text) => multiline::configure_text(section),
+        _ => configure(section),
+    }
+}
+
+/// Builds the parser of a `<parse>` section for unlabelled texts.
 pub fn configure(section: &Element) -> Result<Box<dyn Parser>> {
     let plugin_type = section.plugin_type()?;
     if let Some((_, configure)) = PARSERS.iter().find(|(name, _)| *name == plugin_type) {

@@ -136,12 +136,27 @@ pub struct MultilineParser {
 
 /// Reads a `<parse>` section with `@type multiline`.
 pub fn configure(section: &Element) -> Result<Box<dyn Parser>> {
+    configured(section, Flags::default())
+}
+
+/// The same for texts that are UTF-8.
+pub fn configure_text(section: &Element) -> Result<Box<dyn Parser>> {
+    let characters = true;
+    configured(
+        section,
+        Flags {
+            characters,
+            ..Flags::default()
+        },
+    )
+}
+
+fn configured(section: &Element, flags: Flags) -> Result<Box<dyn Parser>> {
     let common = Common::read(section)?;
     let formats = formats(section)?;
     let first_line = section.get("format_firstline");
-    Ok(Box::new(MultilineParser::new(
-        section, &common, &formats, first_line,
-    )?))
+    let parser = MultilineParser::new(section, &common, &formats, first_line, flags)?;
+    Ok(Box::new(parser))
 }
 
 /// The bodies of `format1`, `format2`, …: without gap, each between slashes.
@@ -188,17 +203,19 @@ impl MultilineParser {
         common: &Common,
         formats: &[String],
         first_line: Option<&str>,
+        flags: Flags,
     ) -> Result<MultilineParser> {
         if formats.is_empty() {
             return Err(section
                 .error_at("format1", "'format1' parameter is required")
                 .into());
         }
-        let flags = Flags {
-            multi_line: true,
-            ..Flags::default()
-        };
         let whole = || {
+            let multi_line = true;
+            let flags = Flags {
+                multi_line,
+                ..flags
+            };
             Pattern::compile(&formats.concat(), flags)
                 .map_err(|error| section.error_at("format1", error.to_string()))
         };
@@ -211,7 +228,7 @@ impl MultilineParser {
                     )
                 };
                 let body = slashed(text).ok_or_else(wrong)?;
-                let pattern = Pattern::compile(body, Flags::default())
+                let pattern = Pattern::compile(body, flags)
                     .map_err(|error| section.error_at("format_firstline", error.to_string()))?;
                 (When::FirstLine(pattern), HELD_BYTES)
             }

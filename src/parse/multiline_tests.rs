@@ -5,7 +5,9 @@ use serde_json::json;
 
 fn parser(formats: &[&str], first_line: Option<&str>) -> MultilineParser {
     let formats: Vec<String> = formats.iter().map(|format| (*format).to_owned()).collect();
-    MultilineParser::new(&section(), &Common::default(), &formats, first_line).expect("a parser")
+    let (section, common) = (section(), Common::default());
+    let flags = Flags::default();
+    MultilineParser::new(&section, &common, &formats, first_line, flags).expect("a parser")
 }
 
 fn stack_traces() -> MultilineParser {

@@ -1,7 +1,7 @@
 //! What the tests of all parsers share, and properties of all of them.
 
 use super::*;
-use crate::event::{Label, msgpack};
+use crate::event::msgpack;
 
 /// A fixed moment: 2023-11-14 22:13:20 UTC.
 pub(super) const NOW: EventTime = EventTime {
@@ -132,10 +132,10 @@ fn no_parser_writes_bin_into_a_labelled_batch_and_all_but_json_do_into_another()
         let text = format!("<parse>\n@type {name}\n{params}\n</parse>\n");
         let config = crate::config::Config::from_text(&text).expect("a configuration");
         let section = config.root().children().next().expect("a section");
-        let mut parser = configure(section)
-            .map_err(|error| error.to_string())
-            .expect(name);
         for label in [Label::Text, Label::Bytes] {
+            let mut parser = configure_for(section, label)
+                .map_err(|error| error.to_string())
+                .expect(name);
             for field in [None, Some(("path", &b"/x"[..]))] {
                 let mut batch = Entries::default().labelled(label);
                 let parsed = parser.parse(line.as_bytes(), NOW, Extra { field }, &mut batch);

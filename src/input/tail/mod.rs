@@ -98,11 +98,14 @@ impl Input for Tail {
 /// Reads a `<source>` section with `@type tail`.
 pub fn configure(section: &Element) -> Result<Configured> {
     let mut errors = ConfigErrors::new();
-    let parser = errors.collect(parse_section(section).and_then(|parse| parse::configure(&parse)));
     let params = errors.collect(section.params::<Params>().and_then(|params| {
         params.check(section)?;
         Ok(params)
     }));
+    let encodings = params.as_ref().map(Params::encodings).unwrap_or_default();
+    let parser = parse_section(section);
+    let parser = parser.and_then(|parse| parse::configure_for(&parse, encodings.label));
+    let parser = errors.collect(parser);
     let group = errors.collect(group::configure(section)).flatten();
     errors.into_result()?;
     let (Some(params), Some(parser)) = (params, parser) else {

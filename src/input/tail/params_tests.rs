@@ -348,3 +348,21 @@ fn an_element_of_a_json_array_that_is_no_object_is_an_unmatched_line() {
     running.expect(&["a", "b", line]);
     running.close(Phase::Now);
 }
+
+#[test]
+fn regexps_match_the_characters_of_a_file_whose_encoding_is_known() {
+    let place = Place::new();
+    let line = "2026年：東京は晴れ\n".as_bytes();
+    place.append(
+        "a.log",
+        &[line, b"2026\xff\xe5\xb9\xb4\xef\xbc\x9ax\n"].concat(),
+    );
+    let text = format!(
+        "<source>\n@type tail\npath {}\ntag app\nread_from_head true\nencoding UTF-8\n<parse>\n@type regexp\nexpression /^\\d{{4}}[^：]+：(?<message>.{{0,3}})/\n</parse>\n</source>\n",
+        place.at("a.log").display(),
+    );
+    let running = Running::configured(&text, Arc::default());
+    // The second line is not valid: its bytes are matched, where Ruby raises and Fluentd drops it.
+    running.expect(&["東京は", "x"]);
+    running.close(Phase::Now);
+}

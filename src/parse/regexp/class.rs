@@ -1,20 +1,16 @@
-//! Bracket expressions and escapes of single characters: Ruby's to PCRE2's, for bytes.
+//! Bracket expressions and escapes of single characters: Ruby's to PCRE2's.
 //!
-//! In a bracket, Ruby nests (`[a[bc]]`), takes a `]` at the head literally and reads `\h` as a hex digit. A non-ASCII character is
-//! several bytes and so an alternative beside the bracket.
+//! In a bracket, Ruby nests (`[a[bc]]`), takes a `]` at the head literally and reads `\h` as a hex digit. In texts that are bytes,
+//! a non-ASCII character is several of them and so an alternative beside the bracket.
 
+use super::property::{POSIX, Unit, posix, property};
 use super::translate::Problem;
 
-/// POSIX names, as `[:name:]` and as `\p{Name}`.
-const POSIX: [&str; 14] = [
-    "alnum", "alpha", "ascii", "blank", "cntrl", "digit", "graph", "lower", "print", "punct",
-    "space", "upper", "xdigit", "word",
-];
-
 /// The bracket expression at `start` and its length in the source.
-pub fn translate(source: &str, start: usize) -> Result<(String, usize), Problem> {
+pub fn translate(source: &str, start: usize, unit: Unit) -> Result<(String, usize), Problem> {
     let mut class = Class {
         source,
+        unit,
         at: start + 1,
         items: String::new(),
         wide: Vec::new(),
@@ -23,10 +19,13 @@ pub fn translate(source: &str, start: usize) -> Result<(String, usize), Problem>
     let negated = class.negation();
     class.items(start)?;
     if negated && !class.wide.is_empty() {
-        return Err(Problem::Foreign(
-            start,
-            "a negated class with non-ASCII characters",
-        ));
+        // A byte at which none of the characters begins.
+        let byte = match class.items.as_str() {
+            "" => r"[\x00-\xff]".to_owned(),
+            items => format!("[^{items}]"),
+        };
+        let text = format!("(?:(?!{}){byte})", class.wide.join("|"));
+        return Ok((text, class.at - start));
     }
     let mut text = match (negated, class.items.is_empty()) {
         (true, _) => format!("[^{}]", class.items),
@@ -45,13 +44,15 @@ pub fn translate(source: &str, start: usize) -> Result<(String, usize), Problem>
 #[derive(PartialEq)]
 enum Last {
     Nothing,
-    Byte(u8),
+    /// A byte, or the number of a character.
+    One(u32),
     Set,
     Wide,
 }
 
 struct Class<'a> {
     source: &'a str,
+    unit: Unit,
     at: usize,
     items: String,
     wide: Vec<String>,
@@ -101,11 +102,14 @@ impl Class<'_> {
         if self.rest().starts_with("[:")
             && let Some(end) = self.rest().find(":]")
         {
-            let name = self.rest()[2..end].trim_start_matches('^').to_owned();
-            if POSIX.contains(&name.as_str()) {
-                let whole = self.rest()[..end + 2].to_owned();
-                self.items.push_str(&whole);
-                self.at += whole.len();
+            let name = &self.rest()[2..end];
+            let bare = name.trim_start_matches('^');
+            if POSIX.contains(&bare) {
+                let negated = name.len() > bare.len();
+                let items = posix(bare, negated, self.unit);
+                let foreign = Problem::Foreign(start, "a negated set within a class");
+                self.items.push_str(&items.ok_or(foreign)?);
+                self.at += end + 2;
                 self.last = Last::Set;
                 return Ok(());
             }
@@ -125,7 +129,7 @@ impl Class<'_> {
         let start = self.at;
         self.at += 1;
         let next = self.rest().chars().next();
-        let Last::Byte(from) = self.last else {
+        let Last::One(from) = self.last else {
             if self.last == Last::Wide && !matches!(next, Some(']') | None) {
                 return Err(Problem::Foreign(start, "a range of non-ASCII characters"));
             }
@@ -145,7 +149,7 @@ impl Class<'_> {
             return Ok(());
         }
         let (bytes, length) = self.character()?;
-        let [to] = bytes[..] else {
+        let Some(to) = self.unit.number(&bytes) else {
             return Err(Problem::Foreign(start, "a range of non-ASCII characters"));
         };
         if to < from {
@@ -153,7 +157,7 @@ impl Class<'_> {
         }
         self.at += length;
         self.items.push('-');
-        push_byte(&mut self.items, to);
+        push_number(&mut self.items, to);
         self.last = Last::Set;
         Ok(())
     }
@@ -166,9 +170,11 @@ impl Class<'_> {
         }
         let (bytes, length) = self.character()?;
         self.at += length;
-        if let [byte] = bytes[..] {
-            push_byte(&mut self.items, byte);
-            self.last = Last::Byte(byte);
+        if let Some(number) = self.unit.number(&bytes) {
+            push_number(&mut self.items, number);
+            self.last = Last::One(number);
+        } else if self.unit == Unit::Characters {
+            return Err(Problem::Foreign(self.at, "a byte that is no character"));
         } else {
             let mut text = String::new();
             push_bytes(&mut text, &bytes);
@@ -187,10 +193,13 @@ impl Class<'_> {
         let text = match characters.next() {
             Some(kind @ ('d' | 'D' | 'w' | 'W' | 's' | 'S')) => format!("\\{kind}"),
             Some('h') => "0-9a-fA-F".to_owned(),
+            Some('H') if self.unit == Unit::Characters => {
+                r"\x00-\x2f\x3a-\x40\x47-\x60\x67-\x{10ffff}".to_owned()
+            }
             Some('H') => r"\x00-\x2f\x3a-\x40\x47-\x60\x67-\xff".to_owned(),
             Some('R') => "R".to_owned(),
             Some('p' | 'P') => {
-                let (name, length) = property(self.source, self.at)?;
+                let (name, length) = property(self.source, self.at, self.unit)?;
                 self.at += length;
                 return Ok(Some(name));
             }
@@ -217,23 +226,6 @@ impl Class<'_> {
         }
         escaped_bytes(self.source, self.at)
     }
-}
-
-/// `\p{Alpha}`, `\p{^Alpha}` or `\P{Alpha}` at `start` as an item of a class, and its length. Only POSIX names have a meaning
-/// for bytes.
-pub fn property(source: &str, start: usize) -> Result<(String, usize), Problem> {
-    let wrong = || Problem::Wrong(start, "invalid character property name".into());
-    let rest = &source[start..];
-    let end = rest.find('}').filter(|_| rest[2..].starts_with('{'));
-    let end = end.ok_or_else(wrong)?;
-    let name = rest[3..end].to_ascii_lowercase();
-    let bare = name.trim_start_matches('^');
-    if !POSIX.contains(&bare) {
-        return Err(Problem::Foreign(start, "a Unicode property"));
-    }
-    let negated = (bare.len() < name.len()) != rest.starts_with("\\P");
-    let sign = if negated { "^" } else { "" };
-    Ok((format!("[:{sign}{bare}:]"), end + 1))
 }
 
 /// The bytes of the escaped character whose backslash is at `start`, and its length in the source. A letter without meaning is
@@ -291,6 +283,14 @@ fn unicode(rest: &str, start: usize) -> Result<(Vec<u8>, usize), Problem> {
 
 fn count(text: &str, limit: usize, is: impl Fn(u8) -> bool) -> usize {
     text.bytes().take(limit).take_while(|b| is(*b)).count()
+}
+
+/// A character that means itself, in either unit.
+pub fn push_number(out: &mut String, number: u32) {
+    match u8::try_from(number) {
+        Ok(byte) => push_byte(out, byte),
+        Err(_) => out.push_str(&format!("\\x{{{number:x}}}")),
+    }
 }
 
 /// Bytes as one atom of PCRE2.

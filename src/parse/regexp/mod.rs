@@ -1,4 +1,4 @@
-//! Ruby's regexps over bytes, and the `regexp` parser that is made of one.
+//! Ruby's regexps over bytes or characters, and the `regexp` parser that is made of one.
 //!
 //! An expression is translated (`translate.rs`) and run by PCRE2 with its JIT. Where PCRE2 has no words for it, or gives up on
 //! a text (match or stack limit), fancy-regex takes over, compiled on first need. Both have a step limit, so that no text can
@@ -6,6 +6,7 @@
 
 mod class;
 mod parser;
+mod property;
 mod translate;
 
 use std::ops::Range;
@@ -14,8 +15,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use pcre2::bytes::{CaptureLocations, Regex, RegexBuilder};
 
-pub use parser::{RegexpParser, configure, parser_of};
+pub use parser::{RegexpParser, configure, configure_text, parser_of};
+use property::Unit;
 use translate::{Problem, Translated, translate};
+
+use crate::event::Label;
 
 /// What an engine may do for one text before it gives up.
 const MATCH_LIMIT: usize = 1_000_000;
@@ -30,6 +34,18 @@ pub struct Flags {
     pub ignore_case: bool,
     /// Ruby's `m`: the dot matches a newline.
     pub multi_line: bool,
+    /// Texts are known to be UTF-8: the dot is a character. One that is not valid is matched as bytes, where Ruby raises.
+    pub characters: bool,
+}
+
+impl Flags {
+    fn unit(self) -> Unit {
+        if self.characters {
+            Unit::Characters
+        } else {
+            Unit::Bytes
+        }
+    }
 }
 
 /// Why an expression is refused, and where in it.
@@ -63,6 +79,8 @@ pub struct Pattern {
     names: Vec<GroupName>,
     engine: Option<Regex>,
     fallback: OnceLock<Option<fancy_regex::Regex>>,
+    /// The same for bytes, where this one is for characters.
+    bytes: Option<Box<Pattern>>,
 }
 
 /// A name and the groups that carry it.
@@ -78,6 +96,8 @@ pub struct Captures {
     locations: Option<CaptureLocations>,
     whole: Range<usize>,
     named: Vec<Option<Range<usize>>>,
+    /// Those of a text that is not valid.
+    bytes: Option<Box<Captures>>,
 }
 
 impl Captures {
@@ -96,18 +116,48 @@ impl Captures {
 impl Pattern {
     /// Compiles the body of a Ruby regexp.
     pub fn compile(source: &str, flags: Flags) -> Result<Pattern, PatternError> {
-        match translate(source, false) {
-            Ok(translated) => Pattern::of_translated(source, flags, &translated),
+        let mut pattern = match translate(source, flags.unit()) {
+            Ok(translated) => {
+                let compiled = Pattern::of_translated(source, flags, &translated);
+                // Of Unicode's names, each engine knows some that the other does not.
+                let other = || Pattern::of_foreign(source, flags, 0, "a name").ok();
+                compiled.or_else(|error| other().filter(|_| flags.characters).ok_or(error))
+            }
             Err(Problem::Wrong(at, message)) => Err(PatternError::at(source, at, message)),
             Err(Problem::Foreign(at, what)) => Pattern::of_foreign(source, flags, at, what),
+        }?;
+        if flags.characters {
+            let flags = Flags {
+                characters: false,
+                ..flags
+            };
+            pattern.bytes = Pattern::compile(source, flags).ok().map(Box::new);
         }
+        Ok(pattern)
+    }
+
+    /// Whether the text is none of this pattern's.
+    fn is_invalid(&self, text: &[u8]) -> bool {
+        self.flags.characters && std::str::from_utf8(text).is_err()
     }
 
     /// Compiles a regexp value of a configuration: `/body/flags`, or a body alone. As Fluentd reads it: at most two characters
     /// may follow the last slash, and unknown ones are ignored.
     pub fn from_config(value: &str) -> Result<Pattern, PatternError> {
+        Pattern::from_config_for(value, Label::Bytes)
+    }
+
+    /// The same for texts of this label.
+    pub fn from_config_for(value: &str, label: Label) -> Result<Pattern, PatternError> {
         let (body, flags) = split_config(value)?;
-        Pattern::compile(body, flags)
+        let characters = label == Label::Text;
+        Pattern::compile(
+            body,
+            Flags {
+                characters,
+                ..flags
+            },
+        )
     }
 
     /// The body as written.
@@ -122,6 +172,12 @@ impl Pattern {
 
     /// Whether the regexp matches anywhere in the text. A text on which both engines give up does not match.
     pub fn is_match(&self, text: &[u8]) -> bool {
+        if self.is_invalid(text) {
+            return self
+                .bytes
+                .as_ref()
+                .is_some_and(|bytes| bytes.is_match(text));
+        }
         if let Some(engine) = &self.engine
             && let Ok(found) = engine.is_match(text)
         {
@@ -134,6 +190,9 @@ impl Pattern {
     /// Searches the text and notes where the groups lie. A text on which both engines give up does not match.
     pub fn captures(&self, text: &[u8], captures: &mut Captures) -> bool {
         captures.named.clear();
+        if self.is_invalid(text) {
+            return self.captures_of_bytes(text, captures);
+        }
         let Some(engine) = &self.engine else {
             return self.fallback_captures(text, captures);
         };
@@ -152,6 +211,18 @@ impl Pattern {
             }
             Err(_) => self.fallback_captures(text, captures),
         }
+    }
+
+    fn captures_of_bytes(&self, text: &[u8], captures: &mut Captures) -> bool {
+        let Some(pattern) = &self.bytes else {
+            return false;
+        };
+        let mut found = captures.bytes.take().unwrap_or_default();
+        let matched = pattern.captures(text, &mut found);
+        captures.whole = found.whole.clone();
+        captures.named.clone_from(&found.named);
+        captures.bytes = Some(found);
+        matched
     }
 
     fn fallback_captures(&self, text: &[u8], captures: &mut Captures) -> bool {
@@ -189,6 +260,7 @@ impl Pattern {
             names: grouped(translated.groups.iter().map(Option::as_deref)),
             engine: Some(engine),
             fallback: OnceLock::new(),
+            bytes: None,
         })
     }
 
@@ -213,6 +285,7 @@ impl Pattern {
             names,
             engine: None,
             fallback: OnceLock::from(Some(regex)),
+            bytes: None,
         })
     }
 
@@ -246,6 +319,7 @@ fn split_config(value: &str) -> Result<(&str, Flags), PatternError> {
     let flags = Flags {
         ignore_case: flags.contains('i'),
         multi_line: flags.contains('m'),
+        characters: false,
     };
     Ok((body, flags))
 }
@@ -273,6 +347,7 @@ fn build(pattern: &str, flags: Flags) -> Result<Regex, pcre2::Error> {
         .multi_line(true)
         .dotall(flags.multi_line)
         .caseless(flags.ignore_case)
+        .utf(flags.characters)
         .jit(true)
         .max_jit_stack_size(Some(JIT_STACK));
     let refused = match builder.build(pattern) {
@@ -288,7 +363,11 @@ fn build(pattern: &str, flags: Flags) -> Result<Regex, pcre2::Error> {
 fn build_fallback(source: &str, flags: Flags) -> Result<fancy_regex::Regex, fancy_regex::Error> {
     fancy_regex::RegexBuilder::new(source)
         .oniguruma_mode(true)
-        .bytes_mode(fancy_regex::BytesMode::Ascii)
+        .bytes_mode(if flags.characters {
+            fancy_regex::BytesMode::Unicode
+        } else {
+            fancy_regex::BytesMode::Ascii
+        })
         .ignore_numbered_groups_when_named_groups_exist(true)
         .multi_line(true)
         .dot_matches_new_line(flags.multi_line)

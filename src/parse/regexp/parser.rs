@@ -6,7 +6,7 @@
 use serde::Deserialize;
 
 use crate::config::{Element, Result};
-use crate::event::{Entries, EventTime};
+use crate::event::{Entries, EventTime, Label};
 
 use super::super::common::{Common, RecordWriter, Rules};
 use super::super::time::TimeType;
@@ -35,9 +35,19 @@ pub struct RegexpParser {
 
 /// Reads a `<parse>` section with `@type regexp`.
 pub fn configure(section: &Element) -> Result<Box<dyn Parser>> {
+    configured(section, Label::Bytes)
+}
+
+/// The same for texts that are UTF-8.
+pub fn configure_text(section: &Element) -> Result<Box<dyn Parser>> {
+    configured(section, Label::Text)
+}
+
+fn configured(section: &Element, label: Label) -> Result<Box<dyn Parser>> {
     let common = Common::read(section)?;
     let params: Params = section.params()?;
-    Ok(Box::new(RegexpParser::new(section, &common, &params)?))
+    let parser = RegexpParser::new(section, &common, &params, label)?;
+    Ok(Box::new(parser))
 }
 
 /// The parser of a fixed regexp: a preset such as nginx. `time_format` counts where the section has none.
@@ -54,20 +64,27 @@ pub fn parser_of(
         expression: Some(expression.to_owned()),
         ..Params::default()
     };
-    Ok(Box::new(RegexpParser::new(section, &common, &params)?))
+    let parser = RegexpParser::new(section, &common, &params, Label::Bytes)?;
+    Ok(Box::new(parser))
 }
 
 impl RegexpParser {
-    fn new(section: &Element, common: &Common, params: &Params) -> Result<RegexpParser> {
+    fn new(
+        section: &Element,
+        common: &Common,
+        params: &Params,
+        label: Label,
+    ) -> Result<RegexpParser> {
         let Some(expression) = &params.expression else {
             return Err(section.error("'expression' parameter is required").into());
         };
-        let mut pattern = Pattern::from_config(expression)
+        let mut pattern = Pattern::from_config_for(expression, label)
             .map_err(|error| section.error_at("expression", error.to_string()))?;
         if params.ignorecase || params.multiline {
             let flags = Flags {
                 ignore_case: params.ignorecase,
                 multi_line: params.multiline,
+                characters: label == Label::Text,
             };
             pattern = Pattern::compile(pattern.as_str(), flags)
                 .map_err(|error| section.error_at("expression", error.to_string()))?;

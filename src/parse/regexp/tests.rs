@@ -55,6 +55,8 @@ fn ruby_syntax_means_what_it_means_in_ruby() {
         (r"(?<!a)b", "abb", Some("b")),
         (r"é+", "xéé", Some("éé")),
         (r"[éa]+", "xéaé", Some("éaé")),
+        (r"[^éa]+", "axyéx", Some("xy")),
+        (r"^[^é]+", "xèé", Some("xè")),
         (r"\u00e9", "é", Some("é")),
         (r"\x41\101\t", "AA\t", Some("AA\t")),
         (r"[[:alpha:]]+", "1ab", Some("ab")),
@@ -113,6 +115,76 @@ fn texts_are_bytes() {
     assert!(find(r"/(?<x>^[^ ]*$)/", b"\xe3\x81").is_some());
 }
 
+fn whole_characters<'t>(expression: &str, text: &'t [u8]) -> Option<&'t [u8]> {
+    let flags = Flags {
+        characters: true,
+        ..Flags::default()
+    };
+    let pattern = Pattern::compile(expression, flags).unwrap_or_else(|error| panic!("{error}"));
+    let mut captures = Captures::default();
+    let found = pattern.captures(text, &mut captures);
+    assert_eq!(pattern.is_match(text), found, "{expression}");
+    found.then(|| &text[captures.whole()])
+}
+
+/// Seen in Ruby 3.1 with texts that are labelled UTF-8.
+#[test]
+fn texts_of_a_known_encoding_are_characters() {
+    for (expression, text, expected) in [
+        (r".{2}", "漢字かな", Some("漢字")),
+        (r"[ぁ-ん]+", "漢ぁかんx", Some("ぁかん")),
+        (r"[^：]+", "x：y", Some("x")),
+        (r"[^あ-んx]", "いx漢", Some("漢")),
+        (r"[漢字]{2}", "字漢", Some("字漢")),
+        (r"エラー+", "エラーーー", Some("エラーーー")),
+        (r"\u65e5", "日本語", Some("日")),
+        (r"[\u65e0-\u65f0]", "日", Some("日")),
+        (r"\bあ", "xあy", None),
+        (r"\bあ", "x あ", Some("あ")),
+        (r"あ\Bい", "あい", Some("あい")),
+        (r"\w+", "あいう", None),
+        (r"\W", "あ", Some("あ")),
+        (r"\d", "１", None),
+        (r"[[:digit:]]", "１", Some("１")),
+        (r"\s", "　", None),
+        (r"[[:space:]]", "　", Some("　")),
+        (r"[[:alpha:]]+", "1あÉー1", Some("あÉー")),
+        (r"[[:^alpha:]]", "あ", None),
+        (r"[^[:alpha:]]", "あ", None),
+        (r"[[:word:]]+", "。é_1", Some("é_1")),
+        (r"[[:punct:]]+", "€。+", Some("。+")),
+        (r"[[:graph:]]", "　\u{200b}", Some("\u{200b}")),
+        (r"[[:lower:]]", "É", None),
+        (r"(?i)é", "É", Some("É")),
+        (r"\p{Han}+", "あ漢字ー", Some("漢字")),
+        (r"\p{Katakana}+", "ーカタ", Some("カタ")),
+        (r"\p{^Han}", "漢a", Some("a")),
+        (r"\P{Han}", "漢a", Some("a")),
+        (r"[\p{Han}a]+", "あ漢a", Some("漢a")),
+        (r"[^\p{Hiragana}]", "あ漢", Some("漢")),
+        (r"\p{L}+", "1漢é", Some("漢é")),
+        (r"\p{Lu}", "éÉ", Some("É")),
+        (r"\p{Letter}", "1漢", Some("漢")),
+        (r"\p{Alpha}", "1é", Some("é")),
+        (r"\H", "aあ", Some("あ")),
+        (r"[\H]", "aあ", Some("あ")),
+        (r"\Ra", "\u{2028}a", Some("\u{2028}a")),
+        (r"(?<名>漢)\k<名>", "漢漢", Some("漢漢")),
+    ] {
+        let found = whole_characters(expression, text.as_bytes());
+        let found = found.map(|found| std::str::from_utf8(found).expect("characters"));
+        assert_eq!(found, expected, "{expression} on {text:?}");
+    }
+}
+
+#[test]
+fn a_text_that_is_not_valid_is_matched_as_bytes() {
+    let text = b"a \xff\xe3\x81 b";
+    assert_eq!(whole_characters(r"^a .* b$", text), Some(&text[..]));
+    assert_eq!(whole_characters(r"\xff", b"\xff"), Some(&b"\xff"[..]));
+    assert_eq!(whole_characters(r"\p{Han}", b"\xff"), None);
+}
+
 #[test]
 fn values_of_a_configuration_are_read_as_fluentd_reads_them() {
     assert!(find("/ABC/i", b"abc").is_some());
@@ -144,18 +216,24 @@ fn a_long_user_agent_does_not_exhaust_the_stack() {
 proptest! {
     #[test]
     fn no_expression_and_no_text_panics(expression in r"[ab\\(){}\[\]?<>:|*+^$.,1k&p-]{0,16}", text in proptest::collection::vec(any::<u8>(), 0..40)) {
-        if let Ok(pattern) = Pattern::compile(&expression, Flags::default()) {
-            let mut captures = Captures::default();
-            let found = pattern.captures(&text, &mut captures);
-            prop_assert!(!found || captures.whole().end <= text.len());
+        for characters in [false, true] {
+            let flags = Flags { characters, ..Flags::default() };
+            if let Ok(pattern) = Pattern::compile(&expression, flags) {
+                let mut captures = Captures::default();
+                let found = pattern.captures(&text, &mut captures);
+                prop_assert!(!found || captures.whole().end <= text.len());
+            }
         }
     }
 
     #[test]
     fn any_text_is_found_by_its_escaped_self(text in "[ -~é\n]{1,30}") {
         let escaped: String = text.chars().map(|c| if c.is_ascii_punctuation() { format!("\\{c}") } else { c.to_string() }).collect();
-        let pattern = Pattern::compile(&escaped, Flags::default()).expect("literals");
         let around = [b"..", text.as_bytes(), b".."].concat();
-        prop_assert!(pattern.is_match(&around));
+        for characters in [false, true] {
+            let flags = Flags { characters, ..Flags::default() };
+            let pattern = Pattern::compile(&escaped, flags).expect("literals");
+            prop_assert!(pattern.is_match(&around));
+        }
     }
 }

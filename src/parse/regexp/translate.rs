@@ -1,13 +1,14 @@
-//! Ruby's regexp syntax (Onigmo) to PCRE2's, token by token, for texts that are bytes.
+//! Ruby's regexp syntax (Onigmo) to PCRE2's, token by token, for texts that are bytes and for texts that are characters.
 //!
 //! Owns the syntax outside of brackets; `class.rs` owns bracket expressions. What has no counterpart in PCRE2 is
 //! [`Problem::Foreign`]: `mod.rs` then leaves the expression to fancy-regex. What Ruby refuses too is [`Problem::Wrong`].
 //!
 //! The main differences: named groups become numbered ones (names stay in a list of ours: PCRE2 allows neither odd names nor the
 //! same name twice), unnamed groups next to named ones do not capture, `(?m)` is `(?s)`, `{2}+` is not possessive and `{2}?` not
-//! lazy, `\h` is a hex digit, a non-ASCII character is its bytes.
+//! lazy, `\h` is a hex digit, a non-ASCII character is its bytes where texts are bytes.
 
 use super::class;
+use super::property::{self, Unit};
 
 /// Why an expression cannot be translated.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,17 +42,18 @@ impl Translated {
     }
 }
 
-/// Translates the body of a Ruby regexp. `extended` is the `x` option.
-pub fn translate(source: &str, extended: bool) -> Result<Translated, Problem> {
-    let first = Translator::new(source, extended, false).run()?;
+/// Translates the body of a Ruby regexp for texts of these units.
+pub fn translate(source: &str, unit: Unit) -> Result<Translated, Problem> {
+    let first = Translator::new(source, unit, false).run()?;
     if first.has_names() && first.groups.iter().any(Option::is_none) {
-        return Translator::new(source, extended, true).run();
+        return Translator::new(source, unit, true).run();
     }
     Ok(first)
 }
 
 struct Translator<'a> {
     source: &'a str,
+    unit: Unit,
     at: usize,
     out: Translated,
     named_only: bool,
@@ -72,14 +74,15 @@ struct Group {
 }
 
 impl<'a> Translator<'a> {
-    fn new(source: &'a str, extended: bool, named_only: bool) -> Translator<'a> {
+    fn new(source: &'a str, unit: Unit, named_only: bool) -> Translator<'a> {
         Translator {
             source,
+            unit,
             at: 0,
             out: Translated::default(),
             named_only,
             open: Vec::new(),
-            extended,
+            extended: false,
             extra_closers: 0,
             atom: None,
             quantified: false,
@@ -114,7 +117,7 @@ impl<'a> Translator<'a> {
         match next {
             '\\' => self.escape(),
             '[' => {
-                let (text, length) = class::translate(self.source, self.at)?;
+                let (text, length) = class::translate(self.source, self.at, self.unit)?;
                 self.at += length;
                 self.atom_text(&text);
                 Ok(())
@@ -169,8 +172,16 @@ impl<'a> Translator<'a> {
     }
 
     fn literal(&mut self, character: char) {
+        self.bytes(character.encode_utf8(&mut [0; 4]).as_bytes());
+    }
+
+    /// Bytes that mean themselves, together one atom.
+    fn bytes(&mut self, bytes: &[u8]) {
         let mut text = String::new();
-        push_literal(&mut text, character);
+        match self.unit.number(bytes) {
+            Some(number) => class::push_number(&mut text, number),
+            None => class::push_bytes(&mut text, bytes),
+        }
         self.atom_text(&text);
     }
 
@@ -364,15 +375,19 @@ impl<'a> Translator<'a> {
             _ => self.at += next.len_utf8(),
         }
         match next {
+            'b' | 'B' if self.unit == Unit::Characters => self.word_boundary(next == 'B'),
             'A' | 'Z' | 'z' | 'b' | 'B' | 'G' | 'K' => {
                 self.atom_text(&format!("\\{next}"));
             }
             'd' | 'D' | 'w' | 'W' | 's' | 'S' => self.atom_text(&format!("\\{next}")),
             'h' => self.atom_text("[0-9a-fA-F]"),
             'H' => self.atom_text("[^0-9a-fA-F]"),
+            'R' if self.unit == Unit::Characters => {
+                self.atom_text(r"(?>\r\n|[\n-\r\x{85}\x{2028}\x{2029}])");
+            }
             'R' => self.atom_text(r"(?>\r\n|[\n-\r])"),
             'p' | 'P' => {
-                let (name, length) = class::property(self.source, start)?;
+                let (name, length) = property::property(self.source, start, self.unit)?;
                 self.at = start + length;
                 self.atom_text(&format!("[{name}]"));
             }
@@ -381,13 +396,23 @@ impl<'a> Translator<'a> {
         Ok(())
     }
 
+    /// `\b` is Unicode's, unlike `\w`.
+    fn word_boundary(&mut self, negated: bool) {
+        let word = property::WORD;
+        let (behind_one, behind_other) = if negated { ('=', '!') } else { ('!', '=') };
+        self.atom_text(&format!(
+            "(?:(?<=[{word}])(?{behind_one}[{word}])|(?<![{word}])(?{behind_other}[{word}]))"
+        ));
+    }
+
     /// An escape that stands for one character.
     fn escaped_bytes(&mut self, start: usize) -> Result<(), Problem> {
         let (bytes, length) = class::escaped_bytes(self.source, start)?;
+        if self.unit == Unit::Characters && self.unit.number(&bytes).is_none() {
+            return Err(Problem::Foreign(start, "a byte that is no character"));
+        }
         self.at = start + length;
-        let mut text = String::new();
-        class::push_bytes(&mut text, &bytes);
-        self.atom_text(&text);
+        self.bytes(&bytes);
         Ok(())
     }
 
@@ -436,12 +461,6 @@ impl<'a> Translator<'a> {
         self.atom_text(&format!("\\g{{{number}}}"));
         Ok(())
     }
-}
-
-/// A character that means itself, as PCRE2 writes it: its bytes, together one atom.
-fn push_literal(out: &mut String, character: char) {
-    let mut bytes = [0; 4];
-    class::push_bytes(out, character.encode_utf8(&mut bytes).as_bytes());
 }
 
 /// What ends the name if a named group begins here.
