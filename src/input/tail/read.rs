@@ -232,24 +232,24 @@ impl Reader {
         let mut transcoder = self.encodings.transcoder.take();
         let mut batch = self.begin(source, now, reserve);
         let joins = batch.reader.parser.joining().is_some();
+        let plain = !joins && transcoder.is_none();
         lines.feed(fresh, newline, |line| {
-            let length = match line {
-                Line::Whole(line) => line.len() as u64,
-                Line::TooLong(length) => length,
-            };
             match line {
-                Line::Whole(line) if joins => {
-                    batch.join(utf8(&mut transcoder, line), length, held);
+                Line::Whole(line) if plain => batch.single(chomp(line)),
+                Line::Whole(line) => {
+                    batch.whole(utf8(&mut transcoder, line), line.len() as u64, held);
                 }
-                Line::Whole(line) => batch.single(chomp(utf8(&mut transcoder, line))),
-                Line::TooLong(_) => {
+                Line::TooLong(length) => {
                     batch.too_long(length);
                     if !held.is_empty() {
                         held.bytes += length;
                     }
                 }
             }
-            end += length;
+            end += match line {
+                Line::Whole(line) => line.len() as u64,
+                Line::TooLong(length) => length,
+            };
             batch.lines += 1;
             if batch.lines >= batch.reader.read_lines_limit {
                 batch.emit(account, end - held.bytes, reserve);
@@ -321,12 +321,7 @@ impl Reader {
         let mut batch = self.begin(source, EventTime::now(), rest.len() * 2 + 256);
         if !rest.is_empty() {
             batch.lines = 1;
-            let text = utf8(&mut transcoder, &rest);
-            if batch.reader.parser.joining().is_some() {
-                batch.join(text, bytes, &mut generation.held);
-            } else {
-                batch.single(chomp(text));
-            }
+            batch.whole(utf8(&mut transcoder, &rest), bytes, &mut generation.held);
         }
         batch.flush(&mut generation.held);
         batch.emit(generation.account, generation.position, 0);
@@ -370,6 +365,15 @@ impl Batch<'_> {
         let parsed = self.parse(text);
         if !matches!(parsed, Parsed::Events(_)) {
             self.complain(text, parsed, "pattern not matched:");
+        }
+    }
+
+    /// A line that stands for so many bytes of the file, parsed by itself or joined with others.
+    fn whole(&mut self, line: &[u8], bytes: u64, held: &mut Held) {
+        if self.reader.parser.joining().is_some() {
+            self.join(line, bytes, held);
+        } else {
+            self.single(chomp(line));
         }
     }
 
