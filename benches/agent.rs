@@ -14,8 +14,10 @@ mod idle;
 mod latency;
 mod lines;
 mod loss;
+mod many_files;
 mod process;
 mod receiver;
+mod start_many;
 #[cfg(feature = "aws")]
 #[path = "../integration/support/mod.rs"]
 mod support;
@@ -36,6 +38,8 @@ const WORKS: &[(&str, Work)] = &[
     ("file_buffer", file_buffer::rows),
     ("latency", latency::rows),
     ("idle", idle::rows),
+    ("many_files", many_files::rows),
+    ("start_many", start_many::rows),
     #[cfg(feature = "aws")]
     ("drain", drain::rows),
     ("kill9", loss::kill9),

@@ -15,12 +15,7 @@ const HEAD: &[u8] = b"\x93\xa8bare.app\xdb\0\0\0\0";
 /// PackedForward and waits for its ack.
 pub fn run(file: &Path, server: SocketAddr) -> io::Result<()> {
     let mut file = File::open(file)?;
-    let mut server = Server {
-        stream: TcpStream::connect(server)?,
-        sent: 0,
-    };
-    server.stream.set_nodelay(true)?;
-    let mut message = Message::new();
+    let mut sender = Sender::connect(server)?;
     let mut buffer = vec![0; 2 * READ];
     let mut kept = 0;
     loop {
@@ -32,18 +27,18 @@ pub fn run(file: &Path, server: SocketAddr) -> io::Result<()> {
         let prefix = prefix();
         let mut start = 0;
         for end in memchr::memchr_iter(b'\n', text) {
-            message.push(&prefix, &text[start..end]);
+            sender.message.push(&prefix, &text[start..end]);
             start = end + 1;
         }
         let rest = start..text.len();
         kept = rest.len();
         buffer.copy_within(rest, 0);
-        if message.bytes.len() >= FULL {
-            server.send(&mut message)?;
+        if sender.message.bytes.len() >= FULL {
+            sender.send()?;
         }
     }
-    if message.size > 0 {
-        server.send(&mut message)?;
+    if sender.message.size > 0 {
+        sender.send()?;
     }
     Ok(())
 }
@@ -87,13 +82,33 @@ impl Message {
     }
 }
 
-struct Server {
+/// A connection, and the message that is being made for it.
+pub struct Sender {
     stream: TcpStream,
+    message: Message,
     sent: u64,
 }
 
-impl Server {
-    fn send(&mut self, message: &mut Message) -> io::Result<()> {
+impl Sender {
+    /// Connects; nothing is sent yet.
+    pub fn connect(server: SocketAddr) -> io::Result<Self> {
+        let stream = TcpStream::connect(server)?;
+        stream.set_nodelay(true)?;
+        Ok(Self {
+            stream,
+            message: Message::new(),
+            sent: 0,
+        })
+    }
+
+    /// Adds a line, with a clock reading of its own.
+    pub fn push(&mut self, line: &[u8]) {
+        self.message.push(&prefix(), line);
+    }
+
+    /// Sends the message and waits for its ack.
+    pub fn send(&mut self) -> io::Result<()> {
+        let message = &mut self.message;
         let id = format!("{:024}\n", self.sent);
         let body = (message.bytes.len() - HEAD.len()) as u32;
         message.bytes[HEAD.len() - 4..HEAD.len()].copy_from_slice(&body.to_be_bytes());

@@ -4,9 +4,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use nix::time::{ClockId, clock_gettime};
 
-use crate::process::{Agent, Place, forward};
+use crate::process::{Agent, Place, forward, thread_cpu};
 use crate::receiver::{Journal, Look, Receiver};
 use crate::table::{Row, mb, median};
 use crate::{bare_loop, env_or, lines};
@@ -103,10 +102,9 @@ pub fn rate(count: u64, time: Duration) -> String {
 
 fn run_bare(file: &Path, count: u64) -> Result<Run> {
     let receiver = Receiver::start(Look::Ends)?;
-    let cpu = || clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map(Duration::from);
-    let (started, before) = (Instant::now(), cpu()?);
+    let (started, before) = (Instant::now(), thread_cpu()?);
     bare_loop::run(file, receiver.addr())?;
-    let cpu = cpu()? - before;
+    let cpu = thread_cpu()? - before;
     finished(&receiver.journal(), started, cpu, 0, count)
 }
 

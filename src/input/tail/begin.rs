@@ -189,6 +189,18 @@ impl Source {
         }
     }
 
+    /// A file that nobody has looked at was renamed away from a path that is asked for.
+    pub fn begin_renamed(&self, files: &mut Files, from: &Path, to: &Path) {
+        if !self.matcher.covers(from) || self.matcher.covers(to) {
+            return;
+        }
+        let mut track = Track::new(from.to_owned(), self.tag(from), &files.known.ledger);
+        track.follow_rename(from, to);
+        self.search_unseen(&mut track);
+        track.find_between(&mut files.known, None);
+        files.add(track);
+    }
+
     /// Searches generations that came and went since the positions were written, or since the last look.
     fn search_unseen(&self, track: &mut Track) {
         if !self.memory.starting {

@@ -362,10 +362,9 @@ impl Files {
                 let position = self.known.ledger.committed(generation.account)?;
                 Some((generation.identity, position))
             });
-        let finished = wanted.iter().filter_map(|identity| {
-            let resume = self.known.find_retired(*identity)?;
-            Some((*identity, resume.position))
-        });
+        let finished = wanted
+            .iter()
+            .filter_map(|identity| Some((*identity, self.known.safe_of_retired(*identity)?)));
         finished.chain(reading).collect()
     }
 

@@ -29,7 +29,7 @@ pub struct Known {
     /// Generations that have a reader.
     pub reading: HashSet<Identity>,
     /// Finished generations and how far they were read, oldest first.
-    retired: VecDeque<(Identity, Resume, PathBuf)>,
+    retired: VecDeque<Retired>,
     /// Generations that earlier runs finished, by inode.
     finished_before: HashMap<u64, Remembered>,
     /// Directories as listed in this pass.
@@ -42,6 +42,16 @@ pub struct Known {
     pub max_line_size: u64,
     /// How long a rotated file stays open at least.
     pub rotate_wait: Duration,
+}
+
+/// A generation that was given up.
+struct Retired {
+    identity: Identity,
+    /// How far it was read.
+    read: Resume,
+    /// How far that is safe: not to its end where a batch was forgotten.
+    safe: u64,
+    path: PathBuf,
 }
 
 impl Known {
@@ -72,26 +82,37 @@ impl Known {
     pub fn find_retired(&self, identity: Identity) -> Option<Resume> {
         let mut finished = self.retired.iter().rev();
         let retired = finished
-            .find(|(known, ..)| *known == identity)
-            .map(|(_, resume, _)| *resume);
+            .find(|retired| retired.identity == identity)
+            .map(|retired| retired.read);
         retired.or_else(|| {
             let earlier = self.finished_before.get(&identity.inode)?;
             (earlier.resume.born == identity.born).then_some(earlier.resume)
         })
     }
 
+    /// How far a generation that was given up is safe.
+    pub fn safe_of_retired(&self, identity: Identity) -> Option<u64> {
+        let mut given_up = self.retired.iter().rev();
+        let retired = given_up.find(|retired| retired.identity == identity);
+        retired
+            .map(|retired| retired.safe)
+            .or_else(|| Some(self.find_retired(identity)?.position))
+    }
+
     /// The generations that were finished last: the next start would take them for new under the names that they have now.
     pub fn finished(&self) -> impl Iterator<Item = Remembered> {
-        let now = self
-            .retired
-            .iter()
-            .rev()
-            .map(|(identity, resume, path)| Remembered {
-                path: path.clone(),
-                inode: identity.inode,
-                resume: *resume,
-                kind: Kind::Finished,
-            });
+        let now = self.retired.iter().rev().map(|retired| Remembered {
+            path: retired.path.clone(),
+            inode: retired.identity.inode,
+            resume: Resume {
+                position: retired.safe,
+                ..retired.read
+            },
+            kind: match retired.safe == retired.read.position {
+                true => Kind::Finished,
+                false => Kind::Owed,
+            },
+        });
         now.chain(self.finished_before.values().cloned()).take(TOLD)
     }
 
@@ -119,7 +140,10 @@ impl Known {
         }
         self.reading.insert(identity);
         self.changes += 1;
-        let account = self.ledger.open_account(track.number, position);
+        let account = match self.safe_of_retired(identity) {
+            Some(safe) if safe < position => self.ledger.open_stuck(track.number, safe, position),
+            _ => self.ledger.open_account(track.number, position),
+        };
         let lines = self.splitter();
         Ok(Some(Generation::new(
             opened,
@@ -137,6 +161,7 @@ impl Known {
 
     /// Its last byte is safe, or will be read again by the next start: nothing more is done with it.
     pub fn retire(&mut self, generation: &Generation, path: &Path) {
+        let safe = self.ledger.committed(generation.account);
         self.ledger.close_account(generation.account);
         self.reading.remove(&generation.identity);
         self.changes += 1;
@@ -145,8 +170,12 @@ impl Known {
             born: generation.identity.born,
             head: Some(generation.head.mark()),
         };
-        self.retired
-            .push_back((generation.identity, resume, path.to_owned()));
+        self.retired.push_back(Retired {
+            identity: generation.identity,
+            read: resume,
+            safe: safe.unwrap_or(resume.position),
+            path: path.to_owned(),
+        });
         if self.retired.len() > RETIRED {
             self.retired.pop_front();
         }

@@ -136,14 +136,23 @@ impl Ledger {
 
     /// Opens the account of a generation of `path` that is read from `position`.
     pub fn open_account(&self, path: PathNumber, position: u64) -> Account {
+        self.open(path, position, position)
+    }
+
+    /// The same of one in which a batch at `committed` was forgotten: nothing that is read of it can move its position.
+    pub fn open_stuck(&self, path: PathNumber, committed: u64, position: u64) -> Account {
+        self.open(path, committed, position)
+    }
+
+    fn open(&self, path: PathNumber, committed: u64, covered: u64) -> Account {
         let mut book = self.book();
         let account = Account(book.next());
         let prefix = Prefix {
             path,
-            committed: position,
-            covered: position,
+            committed,
+            covered,
             open: VecDeque::new(),
-            stuck: false,
+            stuck: committed != covered,
         };
         book.accounts.insert(account, prefix);
         self.moved.store(true, Ordering::Release);

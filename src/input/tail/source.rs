@@ -284,6 +284,7 @@ impl Source {
                 false => self.renamed.remove(&from),
             };
             let Some(path) = path else {
+                self.begin_renamed(files, &from, &to);
                 continue;
             };
             let track = files.tracks.get_mut(&path);

@@ -55,6 +55,8 @@ pub struct State {
     pub generations: Vec<Remembered>,
     /// Generations of this time or younger may be unknown: they were being searched.
     pub searching_since: Option<SystemTime>,
+    /// When it was written; not part of the text.
+    pub written: Option<SystemTime>,
 }
 
 /// What a side file's text says.
@@ -190,6 +192,7 @@ pub fn parse(text: &[u8]) -> Read {
         Ok(generations) => Read::Whole(State {
             generations,
             searching_since: last.searching_since.map(time),
+            written: None,
         }),
         Err(error) => Read::Damaged(error.to_string()),
     }
@@ -224,8 +227,12 @@ fn time(nanoseconds: u64) -> SystemTime {
 /// Reads the side file of a pos_file. A damaged one is set aside, told, and then as good as missing.
 pub fn read(pos_file: &Path) -> Read {
     let path = path_for(pos_file);
+    let written = fs::metadata(&path).and_then(|meta| meta.modified()).ok();
     let read = match fs::read(&path) {
-        Ok(text) => parse(&text),
+        Ok(text) => match parse(&text) {
+            Read::Whole(state) => Read::Whole(State { written, ..state }),
+            other => other,
+        },
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Read::Missing,
         Err(error) => Read::Damaged(error.to_string()),
     };

@@ -52,6 +52,7 @@ impl Store {
         let path = absolute(path);
         let (pos_file, found) = PosFile::open(&path)?;
         let state = state_file::read(&path);
+        let is_damaged = is_damaged(&found, &state);
         let state = match state {
             Read::Whole(_) if !found.existed => {
                 let state = state_file::path_for(&path);
@@ -62,7 +63,12 @@ impl Store {
             Read::Missing | Read::Damaged(_) => State::default(),
         };
         tell_damage(&path, &found, &state.generations);
-        let known = [found.modified, state.searching_since];
+        // A damaged pos_file has its time from the damage.
+        let modified = match is_damaged {
+            true => Some(state.written.unwrap_or(SystemTime::UNIX_EPOCH)),
+            false => found.modified,
+        };
+        let known = [modified, state.searching_since];
         let (finished, unfinished) = state
             .generations
             .into_iter()
@@ -124,6 +130,17 @@ impl Store {
         }
         .with_context(|| format!("cannot write pos_file {}", self.pos_file.path().display()))
     }
+}
+
+/// Whether the pos_file lacks what was in it: then only the side file knows what was read, or nobody.
+fn is_damaged(found: &pos_file::Found, state: &Read) -> bool {
+    let is_empty = found.existed && found.parsed.entries.is_empty();
+    let had_entries = match state {
+        Read::Missing => false,
+        Read::Whole(state) => !state.generations.is_empty(),
+        Read::Damaged(_) => true,
+    };
+    found.parsed.unparsable > 0 || is_empty && had_entries
 }
 
 /// Says what is wrong with a pos_file, and what happens.

@@ -54,6 +54,7 @@ impl Told<'_> {
         State {
             generations,
             searching_since,
+            written: None,
         }
     }
 }
