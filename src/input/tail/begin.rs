@@ -249,7 +249,11 @@ impl Source {
             None => Track::new(path.clone(), self.tag(&path), &files.known.ledger),
         };
         track.resume_rotated(&mut files.known, remembered, self.known_since());
-        files.add(track);
+        if track.is_empty() {
+            files.known.ledger.close_path(track.number);
+        } else {
+            files.add(track);
+        }
     }
 
     fn tag(&self, path: &Path) -> Tag {

@@ -6,7 +6,7 @@ use std::ffi::OsString;
 use std::fs::{self, Metadata};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use super::discover::is_compressed;
 use super::file::Identity;
@@ -48,7 +48,12 @@ struct Listing {
     names: Vec<OsString>,
     /// Inode to name, once somebody asked.
     inodes: Option<HashMap<u64, usize>>,
+    /// The directory's time before it was listed.
+    changed: Option<SystemTime>,
 }
+
+/// Directory times come from a coarse clock: a change may bear the time of a listing this much older.
+const COARSE: Duration = Duration::from_millis(50);
 
 impl Listings {
     /// A new pass begins.
@@ -86,10 +91,22 @@ impl Listings {
     pub fn with_inode(&mut self, path: &Path, inode: u64) -> Option<Sibling> {
         let directory = path.parent()?;
         let listing = self.listing(directory);
-        let Listing { names, inodes } = listing;
+        let Listing { names, inodes, .. } = listing;
         let inodes = inodes.get_or_insert_with(|| inodes_of(directory, names));
         let name = &names[*inodes.get(&inode)?];
         Sibling::at(directory.join(name)).filter(|sibling| sibling.identity.inode == inode)
+    }
+
+    /// Whether nothing was renamed beside `path` since its directory was listed: what is not in the listing is not there.
+    pub fn is_steady(&self, path: &Path) -> bool {
+        let listing = path
+            .parent()
+            .and_then(|directory| Some((directory, self.0.get(directory)?)));
+        listing.is_some_and(|(directory, listing)| {
+            let now = changed(directory);
+            let old = |time: SystemTime| time.elapsed().is_ok_and(|age| age > COARSE);
+            now == listing.changed && now.is_some_and(old)
+        })
     }
 
     fn listing(&mut self, directory: &Path) -> &mut Listing {
@@ -101,14 +118,22 @@ impl Listings {
 
 impl Listing {
     fn of(directory: &Path) -> Listing {
+        let changed = changed(directory);
         let listed = fs::read_dir(directory).into_iter().flatten().flatten();
         let mut names: Vec<OsString> = listed.map(|entry| entry.file_name()).collect();
         names.sort_unstable();
         Listing {
             names,
             inodes: None,
+            changed,
         }
     }
+}
+
+fn changed(directory: &Path) -> Option<SystemTime> {
+    fs::metadata(directory)
+        .and_then(|meta| meta.modified())
+        .ok()
 }
 
 /// By `stat`, not as listed: overlays list other numbers.

@@ -267,6 +267,9 @@ impl Track {
     pub fn resume_rotated(&mut self, known: &mut Known, remembered: Remembered, floor: SystemTime) {
         for _ in 0..TRIES {
             let Some(sibling) = known.listings.with_inode(&self.path, remembered.inode) else {
+                if known.listings.is_steady(&self.path) {
+                    break;
+                }
                 known.listings.forget_beside(&self.path);
                 continue;
             };
@@ -287,6 +290,11 @@ impl Track {
         if remembered.kind == Kind::Owed {
             self.missing.push(remembered);
         }
+    }
+
+    /// Whether it has no generation and waits for none.
+    pub fn is_empty(&self) -> bool {
+        self.generations.is_empty() && self.missing.is_empty()
     }
 
     /// Since when generations are being searched.
