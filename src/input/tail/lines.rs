@@ -37,6 +37,12 @@ impl Newline {
         }
     }
 
+    /// How many bytes from this place of a file on are the end of a unit that began before it.
+    pub fn skew(self, offset: u64) -> usize {
+        let width = self.width() as u64;
+        ((width - offset % width) % width) as usize
+    }
+
     fn is(self, unit: &[u8]) -> bool {
         let Newline::Unit { width, big_endian } = self else {
             return unit == b"\n";

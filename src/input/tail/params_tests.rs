@@ -34,6 +34,39 @@ fn lines_of_utf16_arrive_as_utf8_and_positions_count_the_files_bytes() {
 }
 
 #[test]
+fn a_file_that_ends_within_a_character_at_the_first_start_is_read_on_from_the_next_one() {
+    let place = Place::new();
+    place.append("a.log", &utf16("old")[..5]);
+    let params = Params {
+        read_from_head: false,
+        ..in_encoding(&place, Some("UTF-16LE"), Some("UTF-8"))
+    };
+    let running = Running::start(params, Arc::default());
+    until("the first look is done", || {
+        place.position("a.log") == Some(5)
+    });
+    place.append("a.log", &utf16("old")[5..]);
+    place.append("a.log", &utf16("er\nnew\n"));
+    running.expect(&["er", "new"]);
+    until("all is safe", || place.position("a.log") == Some(20));
+    running.close(Phase::Now);
+}
+
+#[test]
+fn a_path_does_not_take_the_place_of_an_unmatched_line() {
+    let place = Place::new();
+    place.append("a.log", "bad\n");
+    let params = Params {
+        emit_unmatched_lines: true,
+        path_key: Some("unmatched_line".to_owned()),
+        ..place.params("a.log")
+    };
+    let running = Running::start(params, Arc::default());
+    running.expect(&["bad"]);
+    running.close(Phase::Now);
+}
+
+#[test]
 fn values_are_str_where_the_encoding_is_known_and_bin_where_not() {
     for (from, to, line, record) in [
         (

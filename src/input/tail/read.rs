@@ -222,8 +222,11 @@ impl Reader {
         let now = EventTime::now();
         Progress::add(&self.progress.bytes, fresh.len() as u64);
         let begun = generation.position - generation.lines.unfinished();
-        let mut end = begun;
+        // A file whose end was looked at in the middle of a character: what is left of that one is no text.
+        let skew = self.encodings.newline.skew(begun).min(fresh.len());
+        let mut end = begun + skew as u64;
         generation.position += fresh.len() as u64;
+        let fresh = &fresh[skew..];
         generation.size = generation.size.max(generation.position);
         let reserve = (fresh.len() as f32 * self.expansion) as usize + 256;
         let account = generation.account;
@@ -261,7 +264,7 @@ impl Reader {
         if batch.lines > 0 {
             let made = batch.entries.len();
             batch.emit(account, end - held.bytes, 0);
-            self.expansion = (made as f32 / fresh.len() as f32 * 1.1).clamp(0.1, 16.0);
+            self.expansion = (made as f32 / fresh.len().max(1) as f32 * 1.1).clamp(0.1, 16.0);
         }
         self.encodings.transcoder = transcoder;
     }
@@ -442,7 +445,11 @@ impl Batch<'_> {
     fn unmatched(&mut self, text: &[u8]) {
         let mut record = self.entries.begin(self.now);
         record.bin("unmatched_line", text);
-        if let Some((key, path)) = &self.field {
+        if let Some((key, path)) = self
+            .field
+            .as_ref()
+            .filter(|(key, _)| key != "unmatched_line")
+        {
             record.str(key, path);
         }
         record.finish();
