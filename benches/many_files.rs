@@ -40,12 +40,7 @@ pub fn rows() -> Result<Vec<Row>> {
     agent.explain(receiver.wait_for_lines(FILES, LIMIT))?;
     std::thread::sleep(SETTLE);
     let before = agent.cpu()?;
-    let start = Instant::now();
-    for id in FILES..FILES + LINES {
-        let due = start + Duration::from_secs(SECONDS).mul_f64((id - FILES) as f64 / LINES as f64);
-        std::thread::sleep(due.saturating_duration_since(Instant::now()));
-        write(&mut files, id)?;
-    }
+    write_at_pace(&mut files)?;
     agent.explain(receiver.wait_for_lines(FILES + LINES, LIMIT))?;
     let busy = agent.cpu()? - before;
     let resident = agent.resident()?;
@@ -98,6 +93,17 @@ pub fn rows() -> Result<Vec<Row>> {
             ..Row::default()
         },
     ])
+}
+
+/// Each file's line a second.
+fn write_at_pace(files: &mut [File]) -> Result<()> {
+    let start = Instant::now();
+    for id in FILES..FILES + LINES {
+        let due = start + Duration::from_secs(SECONDS).mul_f64((id - FILES) as f64 / LINES as f64);
+        std::thread::sleep(due.saturating_duration_since(Instant::now()));
+        write(files, id)?;
+    }
+    Ok(())
 }
 
 /// Lines go round all files: number `id` into file `id % FILES`.
