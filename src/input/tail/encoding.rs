@@ -402,6 +402,15 @@ fn decode_with(encoding: &'static rs::Encoding, line: &[u8], text: &mut String) 
     debug_assert_eq!(result, CoderResult::InputEmpty);
 }
 
+/// A line as its parser is to see it.
+#[inline]
+pub fn utf8<'l>(transcoder: &'l mut Option<Transcoder>, line: &'l [u8]) -> &'l [u8] {
+    match transcoder {
+        None => line,
+        Some(transcoder) => transcoder.decode(line),
+    }
+}
+
 #[cfg(test)]
 #[path = "encoding_tests.rs"]
 mod tests;

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use tracing::warn;
 
 use super::complaints::Complaints;
-use super::encoding::{Encodings, Transcoder};
+use super::encoding::{Encodings, utf8};
 use super::evidence::OVERLAP;
 use super::file::{Generation, Held};
 use super::lines::{Line, chomp};
@@ -329,15 +329,6 @@ impl Reader {
         batch.flush(&mut generation.held);
         batch.emit(generation.account, generation.position, 0);
         self.encodings.transcoder = transcoder;
-    }
-}
-
-/// A line as its parser is to see it.
-#[inline]
-fn utf8<'l>(transcoder: &'l mut Option<Transcoder>, line: &'l [u8]) -> &'l [u8] {
-    match transcoder {
-        None => line,
-        Some(transcoder) => transcoder.decode(line),
     }
 }
 
