@@ -1,5 +1,6 @@
 //! Chunks on disk: what the position has passed is in the buffer directory, and comes from there when the tailed file is gone.
 
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -18,16 +19,19 @@ fn config(scene: &Scene, kind: &str) -> String {
     scene.source() + &scene.forward(&buffer)
 }
 
+/// The position in the pos_file.
+fn position(scene: &Scene) -> Result<Option<u64>> {
+    let text = std::fs::read_to_string(scene.dir().join("app.pos"))?;
+    let digits = text.split('\t').nth(1);
+    Ok(digits.and_then(|digits| u64::from_str_radix(digits, 16).ok()))
+}
+
 /// Waits until the committed position is the end of the file: every line is durable.
 async fn all_buffered(scene: &Scene, agent: &Agent) -> Result<()> {
     let size = std::fs::metadata(scene.log())?.len();
     let end = Instant::now() + DEADLINE;
     loop {
-        let text = std::fs::read_to_string(scene.dir().join("app.pos"))?;
-        let position = text
-            .split('\t')
-            .nth(1)
-            .and_then(|digits| u64::from_str_radix(digits, 16).ok());
+        let position = position(scene)?;
         if position == Some(size) {
             return Ok(());
         }
@@ -71,6 +75,57 @@ async fn lines_in_a_file_buffer_survive_kill_9_even_where_their_file_is_gone() -
             .await
             .with_context(|| agent.log_text())?;
         assert_eq!(account(&scene, log.written()), (0, 0), "{kind}");
+    }
+    Ok(())
+}
+
+/// Lines that came again in a chunk with another id: a server that drops repeated ids stores them twice.
+fn in_other_chunks(scene: &Scene) -> usize {
+    let (mut seen, mut again) = (HashMap::new(), 0);
+    for received in scene.primary.received() {
+        let chunk = received.delivery.chunk.as_ref().map(ToString::to_string);
+        let texts = received.delivery.events.iter();
+        for text in texts.filter_map(|event| event.text("message")) {
+            let first = seen.entry(text).or_insert_with(|| chunk.clone());
+            again += usize::from(*first != chunk);
+        }
+    }
+    again
+}
+
+/// Positions are written twice a second; a chunk is durable and delivered within milliseconds. What a kill leaves between the two is in
+/// the chunks' side files.
+#[tokio::test]
+async fn lines_that_were_delivered_before_the_pos_file_said_so_do_not_come_again_after_kill_9()
+-> Result<()> {
+    for kind in ["file", "file_single"] {
+        let scene = Scene::new().await?;
+        let mut log = scene.writer()?;
+        let config = config(&scene, kind);
+        let (mut lines, mut behind) = (0, 0);
+        for _ in 0..6 {
+            let mut agent = scene.agent(&config).await?;
+            for _ in 0..3 {
+                log.lines(100)?;
+                lines += 100;
+                let came = scene.primary.wait_for_lines(lines, DEADLINE).await;
+                came.with_context(|| agent.log_text())?;
+            }
+            agent.kill().await?;
+            let size = std::fs::metadata(scene.log())?.len();
+            behind += usize::from(position(&scene)? < Some(size));
+        }
+        ensure!(
+            behind > 0,
+            "every kill came after the positions were written: nothing is shown"
+        );
+        let agent = scene.agent(&config).await?;
+        log.lines(100)?;
+        let came = scene.primary.wait_for_lines(lines + 100, DEADLINE).await;
+        came.with_context(|| agent.log_text())?;
+        all_buffered(&scene, &agent).await?;
+        assert_eq!(account(&scene, log.written()).0, 0, "missing, {kind}");
+        assert_eq!(in_other_chunks(&scene), 0, "{kind}\n{}", agent.log_text());
     }
     Ok(())
 }

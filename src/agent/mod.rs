@@ -19,6 +19,7 @@ use tokio::task::JoinSet;
 use tracing::{error, info, warn};
 
 use crate::buffer::Buffer;
+use crate::event::Extent;
 use crate::flush::{self, Flusher};
 use crate::input::{Progress, Surroundings};
 use crate::route::Router;
@@ -64,6 +65,8 @@ pub struct Agent {
     inputs_stop: Stop,
     outputs_stop: Stop,
     spilled: Arc<AtomicU64>,
+    /// What buffers on disk remember of the files of an earlier run.
+    recalled: Arc<[Extent]>,
 }
 
 impl Agent {
@@ -86,6 +89,7 @@ impl Agent {
             inputs_stop: Stop::new(),
             outputs_stop: Stop::new(),
             spilled: Arc::default(),
+            recalled: Arc::default(),
         };
         if let Err(error) = agent.open_buffers().await {
             agent.close().await;
@@ -103,20 +107,25 @@ impl Agent {
                 agent.close().await;
                 anyhow::bail!("{} cannot start", name.unwrap_or_default());
             }
-            started = tokio::time::timeout(START_DEADLINE, starting.wait_for(|left| *left == 0)) => if started.is_err() {
-                warn!("a source is still looking for its files");
+            started = tokio::time::timeout(START_DEADLINE, starting.wait_for(|left| *left == 0)) => match started {
+                Ok(_) => agent.buffers().for_each(|buffer| buffer.taken_up()),
+                Err(_) => warn!("a source is still looking for its files"),
             },
         }
         Ok(agent)
     }
 
     /// What earlier runs left on disk comes back before anything is read. A buffer that cannot be opened fails the start.
-    async fn open_buffers(&self) -> anyhow::Result<()> {
+    async fn open_buffers(&mut self) -> anyhow::Result<()> {
         let buffers: Vec<_> = self.buffers().cloned().collect();
         let opening = move || buffers.iter().try_for_each(Buffer::open);
         tokio::task::spawn_blocking(opening)
             .await
             .context("the start was cancelled")??;
+        self.recalled = self
+            .buffers()
+            .flat_map(|buffer| buffer.recalled())
+            .collect();
         let most =
             |flusher: &Arc<Flusher>| flusher.buffer().most_memory(flusher.settings().workers);
         let bytes: usize = self.flushers.iter().map(most).sum();
@@ -186,6 +195,7 @@ impl Agent {
         let surroundings = Surroundings {
             collector: input.collector,
             hasten: Arc::new(move || buffers.iter().for_each(|buffer| buffer.enqueue_all())),
+            recalled: self.recalled.clone(),
             stop: self.inputs_stop.clone(),
             progress: progress.clone(),
             started: Arc::new(move || starters.send_modify(|left| *left = left.saturating_sub(1))),
@@ -299,6 +309,7 @@ impl Agent {
                 );
             }
         }
+        self.buffers().for_each(|buffer| buffer.tidy());
         ledger
     }
 

@@ -8,8 +8,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use anyhow::Context;
 use tracing::info;
 
-use super::file::{Fate, Left, Letter, MOST_PENDING, PIECE};
+use super::file::{self, Fate, Left, Letter, MOST_PENDING, PIECE};
 use super::{Buffer, Chunk, enqueue};
+use crate::event::Extent;
 
 /// The thread (`resume.<id>`) that checks queued chunks of an earlier run, so that a start does not wait for gigabytes.
 #[derive(Debug, Default)]
@@ -67,6 +68,27 @@ impl Buffer {
             .unwrap_or_else(PoisonError::into_inner)
             .replace(thread);
         Ok(())
+    }
+
+    /// What chunks of an earlier run claim of tailed files: to be asked once, when it is open, and answered by [`Buffer::taken_up`].
+    pub fn recalled(&self) -> Vec<Extent> {
+        self.storage
+            .as_ref()
+            .map_or_else(Vec::new, file::Storage::recalled)
+    }
+
+    /// Every source has written down what was recalled.
+    pub fn taken_up(&self) {
+        if let Some(storage) = &self.storage {
+            storage.taken_up();
+        }
+    }
+
+    /// Every source has ended: what stands on the disk only for them may go.
+    pub fn tidy(&self) {
+        if let Some(storage) = &self.storage {
+            storage.tidy();
+        }
     }
 
     /// Writes what is left and gives the directory back. Nothing may be emitted any more.

@@ -4,6 +4,7 @@
 //! (`input`) or where they go (`route`, `buffer`).
 
 pub mod accessor;
+mod extent;
 pub mod msgpack;
 pub mod receipt;
 pub mod record;
@@ -15,8 +16,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+pub use extent::{Extent, FileLife};
 pub use msgpack::{Entries, Label, MapWriter};
-pub use receipt::{Creditor, Receipt};
+pub use receipt::{Creditor, Receipt, Trace};
 pub use time::EventTime;
 
 /// A tag: dot-separated parts that routing matches. Cheap to clone, since one tag serves many batches.

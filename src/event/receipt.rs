@@ -8,7 +8,9 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering, fence};
+
+use super::Extent;
 
 /// Who waits to hear what became of a batch.
 pub trait Creditor: Send + Sync {
@@ -17,6 +19,17 @@ pub trait Creditor: Send + Sync {
 
     /// Some holder dropped it unreleased: it must be read again after a restart.
     fn forgotten(&self, batch: u64);
+
+    /// Which bytes of a file an open batch stands for, if whoever makes it durable is to remember that: then a start knows of a batch
+    /// that it must not be read again, though the creditor had not written that down yet.
+    fn extent(&self, _batch: u64) -> Option<Extent> {
+        None
+    }
+
+    /// Whether the creditor has written down that this batch is safe, and all older ones that are.
+    fn is_recorded(&self, _batch: u64) -> bool {
+        true
+    }
 }
 
 struct Debt {
@@ -55,6 +68,36 @@ impl Receipt {
         })))
     }
 
+    /// Which debt this is a share of: the same for all holders of one batch.
+    pub fn debt(&self) -> Option<DebtKey> {
+        self.0
+            .as_ref()
+            .map(|debt| DebtKey(Arc::as_ptr(debt) as usize))
+    }
+
+    /// How many holders have not released yet; `None` where nobody waits, or one has forgotten it.
+    pub fn holders(&self) -> Option<usize> {
+        let debt = self.0.as_ref()?;
+        let holders = Arc::strong_count(debt);
+        // Whoever is not counted any more has said before whether it forgot.
+        fence(Ordering::Acquire);
+        (!debt.forgotten.load(Ordering::Relaxed)).then_some(holders)
+    }
+
+    /// Which bytes of a file the batch stands for (see [`Creditor::extent`]).
+    pub fn extent(&self) -> Option<Extent> {
+        let debt = self.0.as_ref()?;
+        debt.creditor.extent(debt.batch)
+    }
+
+    /// What is left of it when it is released.
+    pub fn trace(&self) -> Option<Trace> {
+        self.0.as_ref().map(|debt| Trace {
+            creditor: debt.creditor.clone(),
+            batch: debt.batch,
+        })
+    }
+
     /// This holder's part is done: acknowledged, durable, stored, or dropped by configuration and counted.
     pub fn release(mut self) {
         self.0.take();
@@ -66,6 +109,39 @@ impl Drop for Receipt {
         if let Some(debt) = self.0.take() {
             debt.forgotten.store(true, Ordering::Relaxed);
         }
+    }
+}
+
+/// Tells shares of one debt from those of others, as long as one of them is held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct DebtKey(usize);
+
+/// What is left of a receipt that was released: whether the creditor has written that down.
+#[derive(Clone)]
+pub struct Trace {
+    creditor: Arc<dyn Creditor>,
+    batch: u64,
+}
+
+impl Trace {
+    /// Whether it has.
+    pub fn is_recorded(&self) -> bool {
+        self.creditor.is_recorded(self.batch)
+    }
+
+    /// Adds it to the traces of a chunk. The youngest of each creditor tells of the older ones.
+    pub fn join(self, traces: &mut Vec<Trace>) {
+        let same = |trace: &&mut Trace| Arc::ptr_eq(&trace.creditor, &self.creditor);
+        match traces.iter_mut().find(same) {
+            Some(trace) => trace.batch = trace.batch.max(self.batch),
+            None => traces.push(self),
+        }
+    }
+}
+
+impl fmt::Debug for Trace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Trace(batch {})", self.batch)
     }
 }
 
@@ -121,6 +197,34 @@ mod tests {
         drop(first);
         second.release();
         assert_eq!(told(&book), [(7, false)]);
+    }
+
+    #[test]
+    fn holders_are_counted_until_one_forgets() {
+        let book = Arc::new(Book::default());
+        let first = Receipt::new(book, 7);
+        let (second, third) = (first.clone(), first.clone());
+        assert_eq!(first.debt(), third.debt());
+        assert_eq!(first.holders(), Some(3));
+        second.release();
+        assert_eq!(first.holders(), Some(2));
+        drop(third);
+        assert_eq!(first.holders(), None);
+        first.release();
+        assert_eq!(Receipt::none().holders(), None);
+    }
+
+    #[test]
+    fn of_the_traces_of_one_creditor_the_youngest_stays() {
+        let (one, other) = (Arc::new(Book::default()), Arc::new(Book::default()));
+        let mut traces = Vec::new();
+        for (book, batch) in [(&one, 3), (&other, 1), (&one, 5), (&one, 4)] {
+            let receipt = Receipt::new(book.clone(), batch);
+            receipt.trace().expect("a debt").join(&mut traces);
+            receipt.release();
+        }
+        let batches: Vec<u64> = traces.iter().map(|trace| trace.batch).collect();
+        assert_eq!(batches, [5, 1]);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Element, Result};
-use crate::event::Collector;
+use crate::event::{Collector, Extent};
 use crate::stop::Stop;
 
 pub mod tail;
@@ -171,6 +171,8 @@ pub struct Surroundings {
     /// To be called when the input waits for what it already emitted (its read-ahead is used up): open chunks go now instead
     /// of at their flush time, or the input would wait for the clock.
     pub hasten: Arc<dyn Fn() + Send + Sync>,
+    /// What buffers on disk remember of files that were being read when the last run ended.
+    pub recalled: Arc<[Extent]>,
     /// When to stop, and how (see [`crate::stop::Phase`]).
     pub stop: Stop,
     /// What to tell.

@@ -5,7 +5,7 @@
 //! a new chunk          side, NAME.meta, PART (data) │ sync all  │ PART becomes NAME │ sync the directory │ receipts
 //! one that grows       side │ sync it │ data        │ sync data │ confirm in side   │                    │ receipts
 //! one that is sealed   NAME.q.meta                  │ sync it   │ b becomes q, b's meta goes
-//! one that is over     data goes, then NAME.meta and side
+//! one that is over     it says so in side, data goes, then NAME.meta; side when the positions are written
 //! ```
 //!
 //! So a file with a chunk's name always has its metadata and holds a whole group; what a crash leaves half-way has no such name.
@@ -18,9 +18,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use tracing::error;
 
+use super::claims::{self, Claims};
 use super::content::{Content, Standing};
 use super::disk::Disk;
 use super::name::{Kind, Letter, Name};
+use super::recall::Lingering;
 use super::side::{self, Group};
 use super::work::Work;
 use crate::buffer::Compress;
@@ -40,6 +42,8 @@ struct Step {
     /// What comes behind them, as the file will hold it.
     data: Vec<Bytes>,
     group: Option<Group>,
+    /// What is safe with them.
+    claims: Claims,
     /// How many pending appends that is.
     taken: usize,
     /// Events in the whole chunk afterwards.
@@ -52,6 +56,7 @@ pub fn commit(work: &Work, contents: &[Arc<Content>]) -> io::Result<()> {
     for content in contents {
         steps.extend(plan(work, content)?);
     }
+    claims::settle(&mut steps.iter_mut().map(|step| &mut step.claims));
     if let Err(error) = write_all(work, &steps) {
         steps.iter().for_each(|step| undo(work, step));
         return Err(error);
@@ -105,6 +110,7 @@ fn plan(work: &Work, content: &Arc<Content>) -> io::Result<Option<Step>> {
         .iter()
         .map(|each| each.entries.clone())
         .collect();
+    let claims = Claims::of(standing.pending.iter().map(|each| &each.receipt));
     let records: u64 = standing.pending.iter().map(|each| each.records).sum();
     let mut step = Step {
         content: content.clone(),
@@ -115,6 +121,7 @@ fn plan(work: &Work, content: &Arc<Content>) -> io::Result<Option<Step>> {
         ragged: standing.ragged,
         data: plain,
         group: None,
+        claims,
         taken: standing.pending.len(),
         records: standing.records + records,
     };
@@ -142,7 +149,8 @@ fn announce(work: &Work, step: &Step) -> io::Result<()> {
     let Some(group) = &step.group else {
         return Ok(());
     };
-    let (side, frame) = (work.naming.side(step.content.id), side::group(group));
+    let side = work.naming.side(step.content.id);
+    let frame = [side::extents(step.claims.extents()), side::group(group)].concat();
     if step.from.is_none() {
         let head = side::head(&step.content.side_meta());
         let whole = [head, frame, side::confirm()].concat();
@@ -286,11 +294,12 @@ fn advance(work: &Work, step: &Step) {
     standing.records = step.records;
     if let Some(group) = &step.group {
         let (frame, confirm) = (side::group(group), side::confirm());
+        let extents = side::extents(step.claims.extents()).len();
         let head = match &step.from {
             Some(_) => 0,
             None => side::head(&step.content.side_meta()).len(),
         };
-        let confirmed = step.side + (head + frame.len()) as u64;
+        let confirmed = step.side + (head + extents + frame.len()) as u64;
         standing.side = confirmed + confirm.len() as u64;
         if step.from.is_some() {
             // Unconfirmed it is only less sure what a damage that comes later means.
@@ -308,6 +317,10 @@ fn advance(work: &Work, step: &Step) {
     // Fewer where it left the buffer meanwhile.
     let taken = step.taken.min(standing.pending.len());
     let owed: Vec<_> = standing.pending.drain(..taken).collect();
+    if !step.claims.extents().is_empty() {
+        let traces = owed.iter().filter_map(|each| each.receipt.trace());
+        traces.for_each(|trace| trace.join(&mut standing.traces));
+    }
     work.written(owed.iter().map(|each| each.entries.len()).sum());
     standing
         .unnamed
@@ -329,11 +342,16 @@ fn settle(content: &Arc<Content>) {
 }
 
 /// Removes the files of a chunk that has left the buffer, and what could not be taken back of a failed group. The data go first: without
-/// them the rest means nothing.
+/// them the rest means nothing but what the side file claims, and that stays as long as a source has not written it down.
 pub fn remove(work: &Work, content: &Content) -> io::Result<()> {
-    let (name, ragged) = {
+    let (name, ragged, lingering) = {
         let standing = content.standing();
-        (standing.name.clone(), standing.ragged)
+        let lingering = Lingering {
+            id: content.id,
+            recalled: standing.recalled,
+            traces: standing.traces.clone(),
+        };
+        (standing.name.clone(), standing.ragged, lingering)
     };
     let name = match name {
         Some(name) => name,
@@ -343,12 +361,38 @@ pub fn remove(work: &Work, content: &Content) -> io::Result<()> {
         None => return Ok(()),
     };
     let disk = &*work.disk;
+    let side = work.naming.side(content.id);
+    // Where a failed group could not be taken back, the frame in which the word would stand says what the data behind it are.
+    let can_say = !ragged && !work.recall.is_recorded(&lingering);
+    let lingers = can_say && say_over(work, content, &side);
     forget(disk, &name.data())?;
     forget(disk, &work.naming.part(content.id))?;
     for letter in [Letter::Staged, Letter::Queued] {
         forget(disk, &name.with(letter).meta())?;
     }
-    forget(disk, &work.naming.side(content.id))
+    if lingers {
+        work.recall.linger(lingering);
+        return Ok(());
+    }
+    forget(disk, &side)
+}
+
+/// Not said where the disk has no room: lines are then repeated at worst, and what was delivered must make room.
+fn say_over(work: &Work, content: &Content, side: &str) -> bool {
+    let at = content.standing().side;
+    let said = work.disk.write_at(side, at, &[Bytes::from(side::over())]);
+    said.is_ok()
+}
+
+/// Removes the side files of chunks that are gone, as soon as sources have written down what they claim.
+pub fn tidy(work: &Work) {
+    for lingering in work.recall.recorded() {
+        let side = work.naming.side(lingering.id);
+        if forget(&*work.disk, &side).is_err() {
+            // The next start finds that it claims nothing new.
+            work.recall.linger(lingering);
+        }
+    }
 }
 
 fn forget(disk: &dyn Disk, name: &str) -> io::Result<()> {

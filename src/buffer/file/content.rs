@@ -16,7 +16,7 @@ use super::meta::Meta;
 use super::name::{Letter, Name};
 use super::work::Work;
 use crate::buffer::{ChunkId, ChunkKey, Compress, Pieces};
-use crate::event::{EventStream, Receipt, Tag};
+use crate::event::{EventStream, Receipt, Tag, Trace};
 
 /// How much of a file is in memory at once while it is sent.
 pub const PIECE: usize = 1 << 20;
@@ -78,6 +78,10 @@ pub struct Standing {
     pub pending: VecDeque<Pending>,
     /// Durable in a file whose name is not.
     pub unnamed: Vec<Receipt>,
+    /// Of the batches that its side file claims.
+    pub traces: Vec<Trace>,
+    /// Its side file had claims of an earlier run at start.
+    pub recalled: bool,
 }
 
 impl Content {

@@ -1,7 +1,7 @@
 //! Chunks that survive: `@type file` and `@type file_single`, as Fluentd lays them out on disk.
 //!
 //! A stopped Fluentd's directory is taken over and shipped, and a stopped Affluent's can be by Fluentd. [`name`] and [`meta`] are its
-//! formats; what they cannot hold stands in a side file of ours ([`side`]), whose absence costs duplicates, never lines. [`work`] is
+//! formats; what they cannot hold stands in a side file of ours ([`side`], [`claims`]), whose absence costs duplicates, never lines. [`work`] is
 //! the thread that writes, [`commit`] the order in which it does, [`content`] one chunk, [`resume`] what a restart finds.
 //!
 //! A receipt is released when its lines are durable: record bytes written, `fdatasync` returned, the directory entry synced. So the
@@ -9,6 +9,7 @@
 //! lines then survive the death of the process (kill -9), and a power cut loses what the kernel had not written back (30 s and more).
 
 mod check;
+mod claims;
 mod commit;
 mod content;
 mod disk;
@@ -18,6 +19,7 @@ mod lock;
 mod meta;
 mod name;
 pub mod params;
+mod recall;
 mod resume;
 mod side;
 #[cfg(test)]
@@ -42,6 +44,7 @@ use disk::{Directory, Disk};
 use work::{Options, Work};
 
 use super::{ChunkId, ChunkKey, ChunkKeys};
+use crate::event::Extent;
 
 /// Nobody else reads what may be secret, unless the configuration says so.
 const FILE_MODE: u32 = 0o600;
@@ -159,6 +162,27 @@ impl Storage {
             .as_secs();
         let created = i64::try_from(created).unwrap_or(i64::MAX);
         Content::new(self.work().clone(), id, key, created)
+    }
+
+    /// What chunks of an earlier run claim of tailed files: as far as [`Left::check`] has looked at staged ones.
+    pub fn recalled(&self) -> Vec<Extent> {
+        self.opened
+            .get()
+            .map_or_else(Vec::new, |opened| opened.work.recall.take())
+    }
+
+    /// Sources have written down what was recalled.
+    pub fn taken_up(&self) {
+        if let Some(opened) = self.opened.get() {
+            opened.work.taken_up();
+        }
+    }
+
+    /// Removes what stands only for sources that have ended in order.
+    pub fn tidy(&self) {
+        if let Some(opened) = self.opened.get() {
+            commit::tidy(&opened.work);
+        }
     }
 
     /// The directory with what is to be done in it.

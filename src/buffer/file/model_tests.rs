@@ -1,7 +1,8 @@
 //! A file buffer against a model, on a disk that fails, loses and is cut from its power at any operation.
 //!
 //! The source is a tailed file: lines that were not reported safe are read again after a crash. Whatever happens, every line arrives;
-//! without crash and failure once and in order; in the end nothing is counted any more and no chunk stands on the disk.
+//! without crash and failure once and in order; in the end nothing is counted any more and no chunk stands on the disk. The source also
+//! hears what chunks claim and does not read that again: a kill repeats no line in a chunk with another id.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
@@ -12,10 +13,10 @@ use proptest::prelude::*;
 
 use super::sim::{Fault, Sim};
 use super::*;
-use crate::buffer::{Backlog, Buffer, Compress, InFlight, Limits, OverflowAction};
+use crate::buffer::{Backlog, Buffer, ChunkId, Compress, InFlight, Limits, OverflowAction};
 use crate::event::msgpack::entries;
 use crate::event::record::find_text;
-use crate::event::{Creditor, Entries, EventStream, EventTime, Receipt, Tag};
+use crate::event::{Creditor, Entries, EventStream, EventTime, Extent, FileLife, Receipt, Tag};
 
 #[derive(Clone, Debug)]
 enum Action {
@@ -29,6 +30,8 @@ enum Action {
     Take,
     Purge(prop::sample::Index),
     GiveBack(prop::sample::Index),
+    /// The source writes down what is safe.
+    Record,
     /// The disk fails some operations, a few from now.
     Fail {
         after: u8,
@@ -51,21 +54,64 @@ fn action() -> impl Strategy<Value = Action> {
         3 => Just(Action::Take),
         3 => any::<prop::sample::Index>().prop_map(Action::Purge),
         1 => any::<prop::sample::Index>().prop_map(Action::GiveBack),
+        1 => Just(Action::Record),
         1 => (0..12u8, 1..8u8, any::<bool>()).prop_map(|(after, times, full)| Action::Fail { after, times, full }),
         1 => (0..25u8, any::<Option<u64>>()).prop_map(|(after, power)| Action::Crash { after, power }),
         1 => Just(Action::Restart),
     ]
 }
 
-/// Which lines the source was told to be safe.
+/// Which batches the source was told to be safe, and which of these it has written down.
 #[derive(Default)]
-struct Book(Mutex<BTreeSet<u64>>);
+struct Book {
+    safe: Mutex<BTreeSet<u64>>,
+    recorded: Mutex<BTreeSet<u64>>,
+}
+
+impl Book {
+    fn is_safe(&self, batch: u64) -> bool {
+        self.safe.lock().expect("whole").contains(&batch)
+    }
+
+    fn record(&self) {
+        let safe = self.safe.lock().expect("whole").clone();
+        *self.recorded.lock().expect("whole") = safe;
+    }
+
+    /// The source dies: what it had not written down it does not know any more.
+    fn die(&self) {
+        let recorded = self.recorded.lock().expect("whole").clone();
+        *self.safe.lock().expect("whole") = recorded;
+    }
+}
 
 impl Creditor for Book {
     fn safe(&self, batch: u64) {
-        self.0.lock().expect("whole").insert(batch);
+        self.safe.lock().expect("whole").insert(batch);
     }
+
     fn forgotten(&self, _batch: u64) {}
+
+    /// Each batch is a file of its own.
+    fn extent(&self, batch: u64) -> Option<Extent> {
+        Some(Extent {
+            life: FileLife {
+                owner: 0,
+                device: 0,
+                inode: batch,
+                born: 1,
+            },
+            said: 1,
+            from: 0,
+            to: 1,
+            head: (1, 1),
+            parts: 1,
+        })
+    }
+
+    fn is_recorded(&self, batch: u64) -> bool {
+        self.recorded.lock().expect("whole").contains(&batch)
+    }
 }
 
 struct World {
@@ -79,6 +125,10 @@ struct World {
     emitted: Vec<(String, Vec<String>)>,
     /// Each delivery of each line, with its tag.
     delivered: Vec<(String, String)>,
+    /// The chunks in which each line was delivered.
+    chunks: BTreeMap<String, BTreeSet<ChunkId>>,
+    /// Whether it may come in another chunk.
+    forgetful: bool,
     /// Whether a line may come twice.
     disturbed: bool,
 }
@@ -109,6 +159,8 @@ impl World {
             flying: Vec::new(),
             emitted: Vec::new(),
             delivered: Vec::new(),
+            chunks: BTreeMap::new(),
+            forgetful: false,
             disturbed: false,
         }
     }
@@ -165,6 +217,8 @@ impl World {
             let record = entry.expect("whole entries").record;
             let line = find_text(record, "message").expect("a line");
             let line = String::from_utf8(line.to_vec()).expect("UTF-8");
+            let chunks = self.chunks.entry(line.clone()).or_default();
+            chunks.insert(chunk.id());
             self.delivered.push((chunk.tag().to_string(), line));
             records += 1;
         }
@@ -178,14 +232,15 @@ impl World {
         self.flying.clear();
         self.sim = Arc::new(sim);
         self.buffer = opened(&self.settings, self.compress, &self.sim);
-        let unsafe_batches: Vec<_> = {
-            let safe = self.book.0.lock().expect("whole");
-            (0..self.emitted.len())
-                .filter(|batch| !safe.contains(&(*batch as u64)))
-                .collect()
-        };
-        unsafe_batches
-            .into_iter()
+        self.book.die();
+        let recalled = self.buffer.recalled();
+        recalled
+            .iter()
+            .for_each(|extent| self.book.safe(extent.life.inode));
+        self.book.record();
+        self.buffer.taken_up();
+        (0..self.emitted.len())
+            .filter(|batch| !self.book.is_safe(*batch as u64))
             .for_each(|batch| self.read(batch));
     }
 
@@ -201,7 +256,10 @@ impl World {
             self.take();
         }
         let left = match power {
-            Some(seed) => self.sim.after_power_cut(seed),
+            Some(seed) => {
+                self.forgetful = true;
+                self.sim.after_power_cut(seed)
+            }
             None => self.sim.after_kill(),
         };
         self.restart(left);
@@ -221,7 +279,9 @@ impl World {
                 drop(self.flying.swap_remove(which.index(self.flying.len())));
             }
             Action::Purge(_) | Action::GiveBack(_) => {}
+            Action::Record => self.book.record(),
             Action::Fail { after, times, full } => {
+                self.forgetful = true;
                 let kind = if full {
                     ErrorKind::StorageFull
                 } else {
@@ -240,6 +300,7 @@ impl World {
                 self.sim.set_fault(None);
                 self.write();
                 assert!(self.write(), "a disk that is well takes everything");
+                self.book.record();
                 self.restart(self.sim.after_kill());
                 self.disturbed = disturbed;
             }
@@ -259,6 +320,7 @@ impl World {
             };
             self.deliver(chunk);
         }
+        self.book.record();
         assert!(self.write());
         assert_eq!(self.buffer.backlog(), Backlog::default());
         let left: Vec<_> = self
@@ -268,7 +330,7 @@ impl World {
             .filter(|name| !name.contains(".broken"))
             .collect();
         assert_eq!(left, Vec::<String>::new(), "everything was delivered");
-        let safe = self.book.0.lock().expect("whole").len();
+        let safe = self.book.safe.lock().expect("whole").len();
         assert_eq!(safe, self.emitted.len(), "every batch is reported safe");
         assert!(!self.storage().is_behind());
         let sent: Vec<(String, String)> = self
@@ -282,6 +344,11 @@ impl World {
             set(&sent),
             "no line is lost, and none is invented"
         );
+        if !self.forgetful {
+            let twice = self.chunks.iter().filter(|(_, chunks)| chunks.len() > 1);
+            let twice: Vec<_> = twice.map(|(line, _)| line).collect();
+            assert!(twice.is_empty(), "in two chunks: {twice:?}");
+        }
         if !self.disturbed {
             assert_eq!(
                 by_tag(&self.delivered, true),
@@ -340,8 +407,14 @@ fn go_through(mut world: World, actions: Vec<Action>) {
     world.finish();
 }
 
+/// `PROPTEST_CASES` asks for more.
+fn cases() -> u32 {
+    let asked = std::env::var("PROPTEST_CASES").ok();
+    asked.and_then(|cases| cases.parse().ok()).unwrap_or(300)
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
+    #![proptest_config(ProptestConfig::with_cases(cases()))]
 
     #[test]
     fn no_line_is_lost_by_a_file_buffer_whatever_fails_and_whenever_it_is_cut(actions in proptest::collection::vec(action(), 0..50)) {
@@ -387,7 +460,7 @@ fn without_fsync_a_kill_loses_nothing() {
     });
     world.emit(0, 3, 10);
     world.write();
-    assert_eq!(world.book.0.lock().expect("whole").len(), 1);
+    assert!(world.book.is_safe(0));
     world.restart(world.sim.after_kill());
     world.finish();
 }

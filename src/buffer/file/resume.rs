@@ -14,9 +14,10 @@ use super::disk::{Disk, Entry, read};
 use super::evidence::{Evidence, Known, weigh};
 use super::meta::{self, Meta};
 use super::name::{Found, Kind, Letter, Name};
+use super::recall::Lingering;
 use super::side::{self, Group, Side};
 use super::work::Work;
-use crate::buffer::ChunkKeys;
+use crate::buffer::{ChunkId, ChunkKeys};
 
 /// No side file is longer: a chunk of hundreds of thousands of groups.
 const MOST_SIDE: usize = 16 << 20;
@@ -37,7 +38,7 @@ pub struct Left {
     /// Events in it, as its metadata say.
     pub records: u64,
     name: Name,
-    groups: Vec<Group>,
+    side: Side,
 }
 
 /// What became of a chunk that was checked.
@@ -60,7 +61,7 @@ pub enum Fate {
 struct Files {
     data: Vec<(Name, Entry)>,
     metas: HashMap<String, Name>,
-    sides: Vec<crate::buffer::ChunkId>,
+    sides: Vec<ChunkId>,
 }
 
 /// Finds the chunks, oldest first. `set_aside` hears of each that is broken.
@@ -73,9 +74,15 @@ pub fn find(
     let mut left = Vec::new();
     for (name, entry) in &files.data {
         let mut side = side_of(work, name)?;
+        if side.over {
+            // Delivered: only the end of its files is missing.
+            end(work, name, &side)?;
+            continue;
+        }
         if name.letter() == Letter::Queued {
             // It got this letter when all of it was durable.
             side.confirm();
+            work.recall.note(side.safe_within(entry.len));
         }
         let evidence = Evidence {
             letter: name.letter(),
@@ -94,7 +101,7 @@ pub fn find(
             }
         }
     }
-    clean(work, &files);
+    clean(work, &files)?;
     // A process that was killed may have left names that only the kernel knows; from here on they are counted on.
     work.disk.sync_directory()?;
     left.sort_by_key(|chunk| (chunk.modified, chunk.content.id));
@@ -135,6 +142,7 @@ fn take(work: &Arc<Work>, name: &Name, len: u64, known: Known, side: Side) -> Le
         told: known.records,
         side: side.len,
         sealed: name.letter() == Letter::Queued,
+        recalled: !side.claims.is_empty(),
         ..Standing::default()
     };
     debug!(path = name.data(), "restoring buffer file");
@@ -148,7 +156,7 @@ fn take(work: &Arc<Work>, name: &Name, len: u64, known: Known, side: Side) -> Le
         len,
         records: known.records,
         name: name.clone(),
-        groups: side.groups,
+        side,
         content,
     }
 }
@@ -190,8 +198,32 @@ fn content_of(disk: &dyn Disk, name: &str, most: usize) -> io::Result<Option<Vec
     }
 }
 
+/// What a crash left of a chunk that was delivered: its side file may claim what no source has written down.
+fn end(work: &Work, name: &Name, side: &Side) -> io::Result<()> {
+    for file in [name.data(), name.meta()] {
+        match work.disk.remove(&file) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+            _ => debug!(
+                path = work.options.path,
+                file, "removing what a crash left of a delivered chunk"
+            ),
+        }
+    }
+    linger(work, name.id(), side);
+    Ok(())
+}
+
+fn linger(work: &Work, id: ChunkId, side: &Side) {
+    work.recall.note(side.safe_within(u64::MAX));
+    work.recall.linger(Lingering {
+        id,
+        recalled: true,
+        traces: Vec::new(),
+    });
+}
+
 /// Metadata and side files whose data are gone: a purge that a crash cut off.
-fn clean(work: &Work, files: &Files) {
+fn clean(work: &Work, files: &Files) -> io::Result<()> {
     let known = |name: &Name| files.data.iter().any(|(data, _)| data == name);
     for (file, name) in &files.metas {
         if !known(name) {
@@ -199,10 +231,19 @@ fn clean(work: &Work, files: &Files) {
         }
     }
     for id in &files.sides {
-        if !files.data.iter().any(|(name, _)| name.id() == *id) {
-            remove(work, &work.naming.side(*id));
+        if files.data.iter().any(|(name, _)| name.id() == *id) {
+            continue;
+        }
+        let file = work.naming.side(*id);
+        let side = content_of(&*work.disk, &file, MOST_SIDE)?;
+        let side = side::decode(&side.unwrap_or_default());
+        match side.over && !side.claims.is_empty() {
+            true => linger(work, *id, &side),
+            // It never became a chunk, or nobody waits for it.
+            false => remove(work, &file),
         }
     }
+    Ok(())
 }
 
 fn remove(work: &Work, file: &str) {
@@ -233,11 +274,12 @@ impl Left {
     fn try_check(&self, work: &Work) -> io::Result<Fate> {
         let file = self.name.data();
         let mut read = |at: u64, buffer: &mut [u8]| work.disk.read_at(&file, at, buffer);
-        let checked = check::check(&mut read, self.len, &self.groups)?;
+        let checked = check::check(&mut read, self.len, &self.side.groups)?;
         if checked.is_whole() {
-            if self.groups.is_empty() && self.letter == Letter::Staged {
+            if self.side.groups.is_empty() && self.letter == Letter::Staged {
                 self.write_side(work, self.len, &checked)?;
             }
+            self.recall(work, self.len)?;
             return Ok(self.goes(self.len, &checked, 0));
         }
         if let Some(end) = checked.cut() {
@@ -249,6 +291,7 @@ impl Left {
                 bytes = checked.lost_bytes(),
                 "a crash interrupted the last write of a chunk, its fragment is cut off"
             );
+            self.recall(work, end)?;
             return Ok(self.goes(end, &checked, 0));
         }
         if checked.records == 0 {
@@ -256,6 +299,19 @@ impl Left {
             return Ok(Fate::Stays);
         }
         self.salvage(work, &checked)
+    }
+
+    /// What is safe with the first `len` bytes; of a queued chunk that is known before it is checked.
+    fn recall(&self, work: &Work, len: u64) -> io::Result<()> {
+        if self.letter == Letter::Queued || self.side.claims.is_empty() {
+            return Ok(());
+        }
+        if work.options.sync && self.side.groups.last().is_some_and(|last| !last.confirmed) {
+            // A process that was killed may have left its last group to the kernel, and positions will now pass it.
+            work.disk.sync(&self.name.data())?;
+        }
+        work.recall.note(self.side.safe_within(len));
+        Ok(())
     }
 
     fn goes(&self, len: u64, checked: &Checked, lost: u64) -> Fate {

@@ -5,13 +5,20 @@
 //! first    0x00 | the chunk's metadata as in NAME.meta, its tag always set
 //! group    0x01 | uint64 BE start | uint64 BE end | uint32 BE events | uint32 BE CRC-32 of data[start..end]
 //! confirm  0x02                                                              the last group is durable
+//! extents  0x03 | extents of files that are safe with the next group
+//! over     0x04                                                              the chunk was delivered, its data go
+//! extent   uint32 owner | uint64 device | uint64 inode | uint64 born | uint64 said | uint64 from | uint64 to | uint16, uint32 head | uint16 parts
 //! ```
 //!
 //! A group frame is durable before its data are written, and confirmed when they are. So a last group whose checksum does not hold and
 //! that is not confirmed was cut off by a crash: nothing of it was reported safe, and it can be cut without loss. Any other group whose
 //! checksum does not hold was damaged later. Where a side file is missing or damaged the data are read entry by entry instead.
+//!
+//! Extents ([`Extent`]) tell the next start of a tailed file which lines are in the chunk, or were. So the side file of a chunk that was
+//! delivered stays until the positions are written.
 
 use super::meta::Meta;
+use crate::event::{Extent, FileLife};
 
 /// No payload is longer.
 const MOST_PAYLOAD: usize = super::meta::MOST_BYTES + 16;
@@ -31,6 +38,20 @@ pub struct Group {
     pub confirmed: bool,
 }
 
+/// How many extents a frame holds at most.
+const EXTENTS: usize = MOST_PAYLOAD / EXTENT;
+/// Bytes of an extent.
+const EXTENT: usize = 4 + 6 * 8 + 2 + 4 + 2;
+
+/// An extent and the group that it came with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// Where the group ends in the data file.
+    pub end: u64,
+    /// What is safe with it.
+    pub extent: Extent,
+}
+
 /// What could be read of a side file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Side {
@@ -38,6 +59,10 @@ pub struct Side {
     pub meta: Option<Meta>,
     /// The groups, in the order in which they were written.
     pub groups: Vec<Group>,
+    /// What is safe with them.
+    pub claims: Vec<Claim>,
+    /// Whether the chunk was delivered.
+    pub over: bool,
     /// Bytes up to the end of the last good frame.
     pub len: u64,
 }
@@ -64,7 +89,88 @@ pub fn confirm() -> Vec<u8> {
     frame(&[2])
 }
 
+/// The frame of a chunk whose data go.
+pub fn over() -> Vec<u8> {
+    frame(&[4])
+}
+
+/// The frames of what is safe with the next group.
+pub fn extents(extents: &[Extent]) -> Vec<u8> {
+    let mut out = Vec::new();
+    for part in extents.chunks(EXTENTS) {
+        let mut payload = vec![3];
+        part.iter()
+            .for_each(|extent| write_extent(&mut payload, extent));
+        out.extend(frame(&payload));
+    }
+    out
+}
+
+fn write_extent(out: &mut Vec<u8>, extent: &Extent) {
+    let Extent {
+        life,
+        said,
+        from,
+        to,
+        head: (length, sum),
+        parts,
+    } = extent;
+    out.extend_from_slice(&life.owner.to_be_bytes());
+    for word in [life.device, life.inode, life.born, *said, *from, *to] {
+        out.extend_from_slice(&word.to_be_bytes());
+    }
+    out.extend_from_slice(&length.to_be_bytes());
+    out.extend_from_slice(&sum.to_be_bytes());
+    out.extend_from_slice(&parts.to_be_bytes());
+}
+
+fn read_extent(bytes: &[u8]) -> Option<Extent> {
+    let (owner, mut rest) = word(bytes)?;
+    let mut words = [0; 6];
+    for each in &mut words {
+        let (bytes, behind) = rest.split_first_chunk()?;
+        (*each, rest) = (u64::from_be_bytes(*bytes), behind);
+    }
+    let [device, inode, born, said, from, to] = words;
+    let (length, rest) = rest.split_first_chunk()?;
+    let (sum, rest) = word(rest)?;
+    let parts = rest.first_chunk()?;
+    Some(Extent {
+        life: FileLife {
+            owner,
+            device,
+            inode,
+            born,
+        },
+        said,
+        from,
+        to,
+        head: (u16::from_be_bytes(*length), sum),
+        parts: u16::from_be_bytes(*parts),
+    })
+}
+
 impl Side {
+    /// What is safe with the groups that end before `len`.
+    pub fn safe_within(&self, len: u64) -> impl Iterator<Item = Extent> {
+        let within = self.claims.iter().filter(move |claim| claim.end <= len);
+        within.map(|claim| claim.extent)
+    }
+
+    fn add(&mut self, group: Option<Group>, extents: Vec<Extent>) {
+        let Some(group) = group else { return };
+        let end = self.groups.last().map_or(0, |last| last.end);
+        self.groups.push(group);
+        // One that does not follow was left by a write that failed, and nothing was safe with it.
+        if group.start == end {
+            let claim = |extent| Claim {
+                end: group.end,
+                extent,
+            };
+            self.claims.extend(extents.into_iter().map(claim));
+        }
+    }
+
     /// All its groups were durable once.
     pub fn confirm(&mut self) {
         if let Some(last) = self.groups.last_mut() {
@@ -83,16 +189,21 @@ fn frame(payload: &[u8]) -> Vec<u8> {
 /// Reads frames up to the first damaged one.
 pub fn decode(bytes: &[u8]) -> Side {
     let mut side = Side::default();
-    let mut rest = bytes;
+    let (mut rest, mut coming) = (bytes, Vec::new());
     while let Some((payload, behind)) = next(rest) {
         match payload {
             [0, meta @ ..] => side.meta = Meta::decode(meta).ok(),
             [1, group @ ..] => {
                 // One group at a time: the next was begun when this one was durable.
                 side.confirm();
-                side.groups.extend(read_group(group));
+                side.add(read_group(group), std::mem::take(&mut coming));
             }
             [2] => side.confirm(),
+            [3, extents @ ..] => {
+                let whole = extents.chunks_exact(EXTENT);
+                coming.extend(whole.filter_map(read_extent));
+            }
+            [4] => side.over = true,
             _ => {}
         }
         side.len += (rest.len() - behind.len()) as u64;
@@ -159,12 +270,67 @@ mod tests {
         }
     }
 
+    /// So many files as its checksum says have lines in a group.
+    fn extents_of(group: &Group) -> Vec<Extent> {
+        let extent = |inode| Extent {
+            life: FileLife {
+                owner: group.crc,
+                device: 1,
+                inode,
+                born: 2,
+            },
+            said: 3,
+            from: group.start * 10,
+            to: group.end * 10,
+            head: (4, 5),
+            parts: 6,
+        };
+        (0..u64::from(group.crc % 4)).map(extent).collect()
+    }
+
+    fn claims(groups: &[Group]) -> Vec<Claim> {
+        let of = |group: &Group| {
+            let end = group.end;
+            extents_of(group)
+                .into_iter()
+                .map(move |extent| Claim { end, extent })
+        };
+        groups.iter().flat_map(of).collect()
+    }
+
     fn file(groups: &[Group]) -> Vec<u8> {
         let mut file = head(&meta());
-        groups
-            .iter()
-            .for_each(|each| file.extend([group(each), confirm()].concat()));
+        for each in groups {
+            let extents = extents(&extents_of(each));
+            file.extend([extents, group(each), confirm()].concat());
+        }
         file
+    }
+
+    #[test]
+    fn what_a_failed_write_left_behind_the_frames_claims_nothing() {
+        let group_of = |start, end| Group {
+            start,
+            end,
+            records: 1,
+            crc: 3,
+            confirmed: true,
+        };
+        let whole = group_of(0, 10);
+        let mut bytes = file(&[whole]);
+        assert_eq!(decode(&bytes).claims, claims(&[whole]));
+        // It began where the first one begins.
+        let stale = group_of(0, 20);
+        bytes.extend([extents(&extents_of(&stale)), group(&stale)].concat());
+        assert_eq!(decode(&bytes).claims, claims(&[whole]));
+    }
+
+    #[test]
+    fn a_side_file_says_that_its_chunk_is_over() {
+        let mut bytes = file(&[]);
+        assert!(!decode(&bytes).over);
+        bytes.extend(over());
+        assert!(decode(&bytes).over);
     }
 
     /// Whether the second are the first of the first, confirmed but for the last.
@@ -183,9 +349,11 @@ mod tests {
         fn a_side_file_comes_back_and_a_torn_one_as_far_as_it_goes(groups in groups(), cut in any::<prop::sample::Index>()) {
             let file = file(&groups);
             let whole = decode(&file);
-            prop_assert_eq!(whole, Side { meta: Some(meta()), groups: groups.clone(), len: file.len() as u64 });
+            let claims = claims(&groups);
+            prop_assert_eq!(whole, Side { meta: Some(meta()), groups: groups.clone(), claims: claims.clone(), over: false, len: file.len() as u64 });
             let torn = decode(&file[..cut.index(file.len())]);
             prop_assert!(same_bytes(&groups, &torn.groups));
+            prop_assert!(claims.starts_with(&torn.claims));
             prop_assert_eq!(decode(&file[..torn.len as usize]), torn);
         }
 

@@ -20,6 +20,7 @@ use tracing::{info, warn};
 use super::content::Content;
 use super::disk::Disk;
 use super::name::Naming;
+use super::recall::Recall;
 
 /// A group is written when its first append is this old…
 const GATHER: Duration = Duration::from_millis(4);
@@ -27,6 +28,8 @@ const GATHER: Duration = Duration::from_millis(4);
 const GROUP: usize = 512 << 10;
 /// Sources wait while this many bytes are not durable.
 pub const MOST_PENDING: usize = 32 << 20;
+/// How often is looked whether side files may go.
+const TIDY: Duration = Duration::from_secs(1);
 /// How often a disk that refuses is tried again.
 const AGAIN: Duration = Duration::from_secs(1);
 
@@ -80,6 +83,8 @@ pub struct Work {
     /// Whether a name may not be durable, after a failed sync.
     pub unsynced: AtomicBool,
     changed: Notify,
+    /// What side files claim of tailed files.
+    pub recall: Recall,
 }
 
 impl Work {
@@ -95,7 +100,15 @@ impl Work {
             trouble: AtomicBool::new(false),
             unsynced: AtomicBool::new(false),
             changed: Notify::new(),
+            recall: Recall::default(),
         })
+    }
+
+    /// Sources have written down what was recalled.
+    pub fn taken_up(&self) {
+        self.recall.taken_up();
+        self.jobs().left = true;
+        self.wake.notify_one();
     }
 
     /// Something came for a chunk, which is `listed` if it was not.
@@ -168,6 +181,7 @@ impl Work {
     /// Sleeps until there is something to do; says whether this is the end.
     fn wait(&self) -> bool {
         let again = self.is_in_trouble().then(|| Instant::now() + AGAIN);
+        let tidy = self.recall.is_waiting().then(|| Instant::now() + TIDY);
         let mut jobs = self.jobs();
         loop {
             let now = Instant::now();
@@ -176,7 +190,7 @@ impl Work {
                 _ if jobs.left => return false,
                 (None, _) if jobs.fresh >= GROUP => return false,
                 (Some(again), _) => Some(again),
-                (None, since) => since.map(|since| since + GATHER),
+                (None, since) => since.map(|since| since + GATHER).or(tidy),
             };
             jobs = match due {
                 Some(due) if due <= now => return false,
@@ -206,6 +220,7 @@ impl Work {
         }
         let done = removed.and(written);
         self.tell(&done);
+        super::commit::tidy(self);
         self.changed.notify_waiters();
         done.is_ok()
     }

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
+/// File times come from a coarse clock: a file may seem this much older than the moment in which it was made or written.
+pub const CLOCK_SLACK: Duration = Duration::from_millis(50);
 /// How often time is taken for files of which no event told.
 pub const SWEEP: Duration = Duration::from_secs(1);
 /// How often positions are written while they move.

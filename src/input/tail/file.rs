@@ -15,7 +15,7 @@ use super::evidence::{Candidate, HEAD, Head, OVERLAP, Overlap, Resume};
 use super::group::Quota;
 use super::lines::Splitter;
 use super::links;
-use super::position::Account;
+use super::position::{Account, Ledger};
 use super::read::READ_SIZE;
 use crate::parse::multiline::Joiner;
 
@@ -199,6 +199,15 @@ impl Generation {
         let touched = !was_read && self.modified.is_some() && self.modified != modified;
         self.dirty |= touched || self.size != self.position;
         self.modified = modified;
+    }
+
+    /// These bytes come next: what shows later that the file is the same.
+    pub fn know(&mut self, fresh: &[u8], ledger: &Ledger) {
+        self.overlap.advance(fresh);
+        if !self.head.is_whole() {
+            self.head.advance(fresh);
+            ledger.know_head(self.account, self.head.mark());
+        }
     }
 
     /// The file was truncated: a new life begins at 0.

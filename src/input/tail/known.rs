@@ -12,7 +12,8 @@ use super::evidence::Resume;
 use super::file::{Generation, Identity, Opened, Origin, State};
 use super::lines::Splitter;
 use super::listing::Listings;
-use super::position::Ledger;
+use super::position::{Account, Ledger, PathNumber};
+use super::recalled::Recalled;
 use super::state_file::{Kind, Remembered};
 use super::track::Track;
 use crate::input::Totals;
@@ -32,6 +33,10 @@ pub struct Known {
     retired: VecDeque<Retired>,
     /// Generations that earlier runs finished, by inode.
     finished_before: HashMap<u64, Remembered>,
+    /// Inodes of which the pos_file or its side file tells, until the first look is over: they are no new files.
+    awaited: HashSet<u64>,
+    /// What buffers on disk remember.
+    recalled: Recalled,
     /// Directories as listed in this pass.
     pub listings: Listings,
     /// What came of paths that are followed no more.
@@ -56,12 +61,19 @@ struct Retired {
 
 impl Known {
     /// Nothing is known yet.
-    pub fn new(ledger: Arc<Ledger>, max_line_size: u64, rotate_wait: Duration) -> Known {
+    pub fn new(
+        ledger: Arc<Ledger>,
+        recalled: Recalled,
+        max_line_size: u64,
+        rotate_wait: Duration,
+    ) -> Known {
         Known {
             ledger,
             reading: HashSet::new(),
             retired: VecDeque::new(),
             finished_before: HashMap::new(),
+            awaited: HashSet::new(),
+            recalled,
             listings: Listings::default(),
             gone: Totals::default(),
             changes: 0,
@@ -118,7 +130,19 @@ impl Known {
 
     /// Whether nobody reads or has read it.
     pub fn is_new(&self, identity: Identity) -> bool {
-        !self.reading.contains(&identity) && self.find_retired(identity).is_none()
+        !self.reading.contains(&identity)
+            && !self.awaited.contains(&identity.inode)
+            && self.find_retired(identity).is_none()
+    }
+
+    /// Generations that earlier runs left unfinished are taken up one after the other.
+    pub fn await_earlier(&mut self, generations: &[Remembered]) {
+        self.awaited = generations.iter().map(|one| one.inode).collect();
+    }
+
+    /// Whatever was to be taken up was.
+    pub fn began(&mut self) {
+        self.awaited = HashSet::new();
     }
 
     /// Begins to read an opened file for `track`; `None` if it has a reader already.
@@ -134,6 +158,7 @@ impl Known {
             return Ok(None);
         }
         let origin = self.find_retired(identity).map_or(origin, Origin::Resumed);
+        let origin = self.recalled.take(identity, &opened.first, origin);
         let (position, before, doubt) = opened.start(origin)?;
         if let Some(doubt) = doubt {
             warn!(path = %track.path.display(), inode = identity.inode, size = opened.size, "{doubt}, reading it from its head");
@@ -142,16 +167,21 @@ impl Known {
         self.changes += 1;
         let account = match self.safe_of_retired(identity) {
             Some(safe) if safe < position => self.ledger.open_stuck(track.number, safe, position),
-            _ => self.ledger.open_account(track.number, position),
+            _ => self.open_account(track.number, identity, position),
         };
         let lines = self.splitter();
-        Ok(Some(Generation::new(
-            opened,
-            (position, &before),
-            state,
-            account,
-            lines,
-        )))
+        let generation = Generation::new(opened, (position, &before), state, account, lines);
+        self.ledger.know_head(account, generation.head.mark());
+        Ok(Some(generation))
+    }
+
+    /// Opens the account of a generation that is read from `position`.
+    pub fn open_account(&self, path: PathNumber, identity: Identity, position: u64) -> Account {
+        let account = self.ledger.open_account(path, position);
+        if let Some(life) = self.recalled.life(identity) {
+            self.ledger.identify(account, life);
+        }
+        account
     }
 
     /// The lines of a file that is read from its head, or from the beginning of a line.

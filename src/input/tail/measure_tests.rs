@@ -50,6 +50,7 @@ fn throughput_of_the_source_alone() {
     let surroundings = Surroundings {
         collector: count.clone(),
         hasten: Arc::new(|| {}),
+        recalled: Arc::default(),
         started: Arc::new(|| {}),
         stop: stop.clone(),
         progress: Arc::default(),

@@ -27,6 +27,7 @@ mod params;
 mod pos_file;
 mod position;
 mod read;
+mod recalled;
 mod source;
 mod state_file;
 mod store;

@@ -143,6 +143,7 @@ impl History {
         let surroundings = Surroundings {
             collector: self.receiver.clone(),
             hasten: Arc::new(|| {}),
+            recalled: Arc::default(),
             started: Arc::new(|| {}),
             stop: stop.clone(),
             progress: Arc::default(),

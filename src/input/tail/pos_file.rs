@@ -7,15 +7,18 @@
 //! The format is Fluentd's: a td-agent's file is taken over as it is, and td-agent reads ours.
 
 use std::collections::HashMap;
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File, FileTimes, OpenOptions, TryLockError};
 use std::io::{self, Write};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use anyhow::{Context, bail};
 use nix::libc::O_NOFOLLOW;
 use nix::unistd::{AccessFlags, access};
+
+use super::clock::CLOCK_SLACK;
 
 /// The position that marks a file that is no longer watched.
 const UNWATCHED: u64 = u64::MAX;
@@ -182,7 +185,7 @@ pub struct Found {
     /// Whether there was a pos_file: if not, this is the very first start.
     pub existed: bool,
     /// When it was last written.
-    pub modified: Option<std::time::SystemTime>,
+    pub modified: Option<SystemTime>,
     /// What it says.
     pub parsed: Parsed,
 }
@@ -232,25 +235,26 @@ impl PosFile {
     }
 
     /// Puts these entries in place of what stands there, unless they are the same.
-    pub fn replace(&mut self, entries: &[Entry]) -> io::Result<()> {
+    pub fn replace(&mut self, as_of: SystemTime, entries: &[Entry]) -> io::Result<()> {
         if print(entries) == self.written && self.path.exists() {
             return Ok(());
         }
-        self.renew(entries)
+        self.renew(as_of, entries)
     }
 
     /// Puts these entries in place of what stands there, the same or not: its time then says that nothing older is unread.
-    pub fn renew(&mut self, entries: &[Entry]) -> io::Result<()> {
+    pub fn renew(&mut self, as_of: SystemTime, entries: &[Entry]) -> io::Result<()> {
         let text = print(entries);
-        put(&self.path, &text)?;
+        put(&self.path, as_of, &text)?;
         self.written = text;
         Ok(())
     }
 }
 
 /// Puts this text in place of the file at `path`, wholly or not at all: written beside it, synced, renamed over it, directory synced.
-/// A new file is readable by its owner only; one that stands there keeps its mode.
-pub fn put(path: &Path, text: &[u8]) -> io::Result<()> {
+/// A new file is readable by its owner only; one that stands there keeps its mode. Its time is that of the moment that it tells of, by the
+/// clock of file times: what was written to a log since then is younger.
+pub fn put(path: &Path, as_of: SystemTime, text: &[u8]) -> io::Result<()> {
     let temporary = beside(path, ".tmp");
     // One that a crash left behind; if it cannot be removed, creating it says why.
     let _ = fs::remove_file(&temporary);
@@ -265,6 +269,8 @@ pub fn put(path: &Path, text: &[u8]) -> io::Result<()> {
         file.set_permissions(fs::Permissions::from_mode(mode))?;
     }
     file.write_all(text)?;
+    let time = as_of.checked_sub(CLOCK_SLACK).unwrap_or(as_of);
+    file.set_times(FileTimes::new().set_modified(time))?;
     file.sync_data()?;
     fs::rename(&temporary, path)?;
     File::open(directory_of(path))?.sync_all()

@@ -73,7 +73,13 @@ fn replacing_leaves_the_new_text_and_nothing_else() {
     fs::write(dir.path().join("app.pos.tmp"), "left by a crash").expect("a file");
     let (mut file, _) = PosFile::open(&path).expect("an owner");
     let entries = [entry("/a", 7, 9)];
-    file.replace(&entries).expect("it is written");
+    let as_of = std::time::SystemTime::now();
+    file.replace(as_of, &entries).expect("it is written");
+    let modified = fs::metadata(&path).and_then(|meta| meta.modified());
+    assert!(
+        modified.expect("a time") <= as_of,
+        "it tells of that moment"
+    );
     assert_eq!(
         parse(&fs::read(&path).expect("it is there")).entries,
         entries

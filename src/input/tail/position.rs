@@ -7,11 +7,14 @@
 //! The same book keeps the account of each path in lines and bytes ([`Totals`]): read = safe + forgotten + waiting, at any moment,
 //! since one lock guards them all.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
 
-use crate::event::{Creditor, Receipt};
+use super::evidence::HeadMark;
+use super::recalled::nanoseconds;
+use crate::event::{Creditor, Extent, FileLife, Receipt};
 use crate::input::{Skipped, Totals};
 
 /// One life of one file, as the ledger knows it.
@@ -40,6 +43,8 @@ pub struct Ledger {
     forgotten: AtomicU64,
     moved: AtomicBool,
     waited_for: AtomicBool,
+    /// All batches before this one that are safe stand in the pos_file.
+    recorded: AtomicU64,
     wake: Box<dyn Fn() + Send + Sync>,
 }
 
@@ -47,7 +52,7 @@ pub struct Ledger {
 struct Book {
     next: u64,
     next_batch: u64,
-    batches: HashMap<u64, Owed>,
+    batches: BTreeMap<u64, Owed>,
     accounts: HashMap<Account, Prefix>,
     paths: HashMap<PathNumber, Totals>,
 }
@@ -71,6 +76,10 @@ struct Prefix {
     open: VecDeque<Open>,
     /// A batch was forgotten: whatever comes behind it cannot move the position any more.
     stuck: bool,
+    /// What a start knows the file by; `None` where nobody may remember extents of it.
+    life: Option<FileLife>,
+    /// Its first bytes.
+    head: (u16, u32),
 }
 
 struct Open {
@@ -98,6 +107,24 @@ impl Prefix {
         }
     }
 
+    /// What of the file is safe with this batch.
+    fn extent(&self, batch: u64) -> Option<Extent> {
+        let at = self.find(batch).ok()?;
+        let from = match at.checked_sub(1) {
+            Some(before) => self.open[before].end,
+            // Everything before it is safe.
+            None => 0,
+        };
+        Some(Extent {
+            life: self.life.filter(|_| self.head.0 > 0)?,
+            said: nanoseconds(SystemTime::now())?,
+            from,
+            to: self.open[at].end,
+            head: self.head,
+            parts: 1,
+        })
+    }
+
     fn find(&self, batch: u64) -> Result<usize, usize> {
         self.open.binary_search_by_key(&batch, |open| open.batch)
     }
@@ -112,6 +139,7 @@ impl Ledger {
             forgotten: AtomicU64::new(0),
             moved: AtomicBool::new(false),
             waited_for: AtomicBool::new(false),
+            recorded: AtomicU64::new(0),
             wake: Box::new(wake),
         })
     }
@@ -153,10 +181,38 @@ impl Ledger {
             covered,
             open: VecDeque::new(),
             stuck: committed != covered,
+            life: None,
+            head: (0, 0),
         };
         book.accounts.insert(account, prefix);
         self.moved.store(true, Ordering::Release);
         account
+    }
+
+    /// Whoever makes a batch of this account durable may remember which bytes of this file it stands for.
+    pub fn identify(&self, account: Account, life: FileLife) {
+        if let Some(prefix) = self.book().accounts.get_mut(&account) {
+            prefix.life = Some(life);
+        }
+    }
+
+    /// The first bytes of the file, as far as they were read.
+    pub fn know_head(&self, account: Account, head: HeadMark) {
+        if let Some(prefix) = self.book().accounts.get_mut(&account) {
+            prefix.head = (head.length, head.sum);
+        }
+    }
+
+    /// The batch before which every one is settled: what is written down from now on tells of them.
+    pub fn settled_before(&self) -> u64 {
+        let book = self.book();
+        let oldest = book.batches.first_key_value().map(|(batch, _)| *batch);
+        oldest.unwrap_or(book.next_batch)
+    }
+
+    /// What was true at [`Ledger::settled_before`] is written down.
+    pub fn recorded(&self, before: u64) {
+        self.recorded.fetch_max(before, Ordering::AcqRel);
     }
 
     /// Ends an account. Receipts of it that come later move nothing.
@@ -320,6 +376,16 @@ impl Creditor for Ledger {
         });
         self.forgotten.fetch_add(bytes, Ordering::Relaxed);
     }
+
+    fn extent(&self, batch: u64) -> Option<Extent> {
+        let book = self.book();
+        let account = book.batches.get(&batch)?.account;
+        book.accounts.get(&account)?.extent(batch)
+    }
+
+    fn is_recorded(&self, batch: u64) -> bool {
+        batch < self.recorded.load(Ordering::Acquire)
+    }
 }
 
 #[cfg(test)]
@@ -395,6 +461,56 @@ mod tests {
         receipt.release();
         assert_eq!(ledger.committed(new), Some(0));
         assert_eq!(ledger.in_flight(), 0);
+    }
+
+    #[test]
+    fn an_extent_reaches_back_to_what_is_not_safe() {
+        let ledger = Ledger::new(|| ());
+        let account = open(&ledger, 100);
+        let first = ledger.cover(account, up_to(110)).expect("bytes to cover");
+        assert_eq!(first.extent(), None, "nobody said which file it is");
+        ledger.identify(
+            account,
+            FileLife {
+                owner: 1,
+                device: 2,
+                inode: 3,
+                born: 4,
+            },
+        );
+        assert_eq!(first.extent(), None, "nothing is known of its first bytes");
+        ledger.know_head(account, HeadMark { length: 9, sum: 8 });
+        let second = ledger.cover(account, up_to(120)).expect("bytes to cover");
+        let range = |receipt: &Receipt| receipt.extent().map(|extent| (extent.from, extent.to));
+        assert_eq!(range(&first), Some((0, 110)));
+        assert_eq!(range(&second), Some((110, 120)));
+        first.release();
+        assert_eq!(range(&second), Some((0, 120)));
+        second.release();
+    }
+
+    #[test]
+    fn a_batch_is_recorded_once_positions_were_written_that_all_older_ones_had_settled_for() {
+        let ledger = Ledger::new(|| ());
+        let account = open(&ledger, 0);
+        let mut receipts = (1..=3).map(|end| ledger.cover(account, up_to(end)).expect("a byte"));
+        let (first, second) = (receipts.next().expect("one"), receipts.next().expect("two"));
+        let traces = [
+            first.trace().expect("a debt"),
+            second.trace().expect("a debt"),
+        ];
+        let recorded = || traces.each_ref().map(crate::event::Trace::is_recorded);
+        second.release();
+        ledger.recorded(ledger.settled_before());
+        assert_eq!(recorded(), [false, false], "the position has not moved");
+        first.release();
+        let before = ledger.settled_before();
+        let third = receipts.next().expect("three");
+        assert_eq!(recorded(), [false, false], "nothing is written yet");
+        ledger.recorded(before);
+        assert_eq!(recorded(), [true, true]);
+        assert!(!third.trace().expect("a debt").is_recorded());
+        third.release();
     }
 
     #[test]

@@ -201,8 +201,7 @@ impl Reader {
                 let newline = self.encodings.newline;
                 let allowed = self.throttle.cut(generation, source.path, fresh, newline);
                 let (taken, left) = fresh.split_at(allowed);
-                generation.overlap.advance(taken);
-                generation.head.advance(taken);
+                generation.know(taken, &self.ledger);
                 self.take(generation, source, taken);
                 if left.is_empty() {
                     Got::Bytes(fresh.len())

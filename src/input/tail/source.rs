@@ -9,6 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 use anyhow::anyhow;
 use tracing::{error, info};
 
+use super::absolute;
 use super::bell::{Bell, Seen};
 use super::clock::{Clock, SWEEP};
 use super::discover::{Matcher, Targets};
@@ -20,6 +21,7 @@ use super::memory::Memory;
 use super::params::Params;
 use super::position::Ledger;
 use super::read::Reader;
+use super::recalled::Recalled;
 use super::store::{Found, Store, Write};
 use super::told::Told;
 use super::track::Track;
@@ -103,13 +105,7 @@ impl Source {
                 },
             ),
         };
-        let mut memory = Memory::default();
-        memory.keep(found.remembered);
-        memory.starting = true;
-        memory.first_start = found.first_start;
-        memory.modified = found.modified;
-        let mut known = Known::new(ledger.clone(), params.line_limit(), params.rotate_wait.0);
-        known.finished_earlier(found.finished);
+        let (known, memory) = remember(&params, &ledger, &surroundings, found);
         let files = Arc::new(Mutex::new(Files::new(
             Reader::new(
                 &params,
@@ -390,6 +386,7 @@ impl Source {
     /// Writes the positions; the files can be read meanwhile.
     fn write_positions(&mut self, files: MutexGuard<'_, Files>, how: Write) -> anyhow::Result<()> {
         self.ledger.take_moved();
+        let (as_of, settled) = (SystemTime::now(), self.ledger.settled_before());
         let Some(store) = &mut self.store else {
             return Ok(());
         };
@@ -406,7 +403,8 @@ impl Source {
             .then(|| (changes, told.state()));
         drop(files);
         store
-            .write(how, &entries, state)
+            .write(how, as_of, &entries, state)
+            .inspect(|()| self.ledger.recorded(settled))
             // Not written, so still to be written.
             .inspect_err(|_| self.ledger.mark_moved())
     }
@@ -431,6 +429,27 @@ fn lock(files: &Mutex<Files>) -> anyhow::Result<MutexGuard<'_, Files>> {
     files
         .lock()
         .map_err(|_| anyhow!("the thread of the file events died while it read"))
+}
+
+/// What is known of files from earlier runs: by position, and by what buffers say.
+fn remember(
+    params: &Params,
+    ledger: &Arc<Ledger>,
+    surroundings: &Surroundings,
+    found: Found,
+) -> (Known, Memory) {
+    let pos_file = params.pos_file.as_deref().map(absolute);
+    let recalled = Recalled::new(pos_file.as_deref(), found.modified, &surroundings.recalled);
+    let (longest, wait) = (params.line_limit(), params.rotate_wait.0);
+    let mut known = Known::new(ledger.clone(), recalled, longest, wait);
+    known.finished_earlier(found.finished);
+    known.await_earlier(&found.remembered);
+    let mut memory = Memory::default();
+    memory.keep(found.remembered);
+    memory.starting = true;
+    memory.first_start = found.first_start;
+    memory.modified = found.modified;
+    (known, memory)
 }
 
 /// The watch, whose thread reads at once what an event names unless the source's thread is at it.

@@ -23,6 +23,7 @@ use tracing::warn;
 
 use super::evidence::{HeadMark, Resume};
 use super::pos_file::{Entry, beside, put};
+use super::recalled::nanoseconds;
 
 /// A generation that an earlier run left unfinished.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -161,11 +162,6 @@ fn line(text: &mut Vec<u8>, what: &impl Serialize) -> io::Result<()> {
     Ok(())
 }
 
-fn nanoseconds(time: SystemTime) -> Option<u64> {
-    let since = time.duration_since(UNIX_EPOCH).ok()?;
-    u64::try_from(since.as_nanos()).ok()
-}
-
 /// Reads a side file's text: all of it or nothing.
 pub fn parse(text: &[u8]) -> Read {
     let Some(body) = text.strip_suffix(b"\n") else {
@@ -248,8 +244,8 @@ pub fn read(pos_file: &Path) -> Read {
 }
 
 /// Writes the side file of a pos_file.
-pub fn write(pos_file: &Path, state: &State) -> io::Result<()> {
-    put(&path_for(pos_file), &print(state)?)
+pub fn write(pos_file: &Path, as_of: SystemTime, state: &State) -> io::Result<()> {
+    put(&path_for(pos_file), as_of, &print(state)?)
 }
 
 /// What both files say together. The pos_file is right about the entries that it has, also where Fluentd wrote it meanwhile; the

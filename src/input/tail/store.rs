@@ -96,10 +96,11 @@ impl Store {
             || self.copied.elapsed() >= COPY
     }
 
-    /// Writes positions, and what the side file tells where that is needed.
+    /// Writes positions as of this moment, and what the side file tells where that is needed.
     pub fn write(
         &mut self,
         how: Write,
+        as_of: SystemTime,
         entries: &[Entry],
         state: Option<(u64, State)>,
     ) -> anyhow::Result<()> {
@@ -107,11 +108,11 @@ impl Store {
         // it could belong to.
         let is_first = !self.pos_file.path().exists();
         if is_first {
-            self.write_pos_file(how, entries)?;
+            self.write_pos_file(how, as_of, entries)?;
         }
         if let Some((changes, state)) = state {
             let path = self.pos_file.path();
-            state_file::write(path, &state).with_context(|| {
+            state_file::write(path, as_of, &state).with_context(|| {
                 let state = state_file::path_for(path);
                 format!("cannot write the pos_file's side file {}", state.display())
             })?;
@@ -120,13 +121,18 @@ impl Store {
         if is_first {
             return Ok(());
         }
-        self.write_pos_file(how, entries)
+        self.write_pos_file(how, as_of, entries)
     }
 
-    fn write_pos_file(&mut self, how: Write, entries: &[Entry]) -> anyhow::Result<()> {
+    fn write_pos_file(
+        &mut self,
+        how: Write,
+        as_of: SystemTime,
+        entries: &[Entry],
+    ) -> anyhow::Result<()> {
         match how {
-            Write::Changes => self.pos_file.replace(entries),
-            Write::All => self.pos_file.renew(entries),
+            Write::Changes => self.pos_file.replace(as_of, entries),
+            Write::All => self.pos_file.renew(as_of, entries),
         }
         .with_context(|| format!("cannot write pos_file {}", self.pos_file.path().display()))
     }

@@ -171,6 +171,7 @@ impl Running {
         let surroundings = Surroundings {
             collector: sink.clone(),
             hasten: Arc::new(|| {}),
+            recalled: Arc::default(),
             started: Arc::new(|| {}),
             stop: stop.clone(),
             progress: progress.clone(),
@@ -362,6 +363,7 @@ fn reading_ahead_of_what_is_safe_is_bounded() {
     let surroundings = Surroundings {
         collector: sink.clone(),
         hasten: Arc::new(|| {}),
+        recalled: Arc::default(),
         started: Arc::new(|| {}),
         stop: stop.clone(),
         progress,
@@ -479,6 +481,7 @@ fn a_pos_file_has_one_owner() {
     let surroundings = Surroundings {
         collector: Arc::new(Sink::default()),
         hasten: Arc::new(|| {}),
+        recalled: Arc::default(),
         started: Arc::new(|| {}),
         stop: Stop::new(),
         progress: Arc::default(),

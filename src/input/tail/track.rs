@@ -11,6 +11,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tracing::{info, warn};
 
+use super::clock::CLOCK_SLACK;
 use super::evidence::Resume;
 use super::file::{
     Generation, Identity, Look, Origin, State, is_short_of_descriptors, judge, open,
@@ -22,8 +23,6 @@ use super::position::{Ledger, PathNumber};
 use super::state_file::{Kind, Remembered};
 use crate::event::Tag;
 
-/// File times come from a coarse clock: a generation may seem this much older than the moment in which it was made.
-const CLOCK_SLACK: Duration = Duration::from_millis(50);
 /// How long the directory is searched again after a rotation: one listing may miss a name that moves meanwhile.
 const SEARCH_AGAIN: Duration = Duration::from_secs(2);
 /// How often a directory is listed anew at once for a generation that is not found.
@@ -227,7 +226,7 @@ impl Track {
             "file was truncated, reading it from its head; what was written after the last read is lost"
         );
         known.ledger.close_account(generation.account);
-        let account = known.ledger.open_account(self.number, 0);
+        let account = known.open_account(self.number, generation.identity, 0);
         known.changes += 1;
         generation.begin_again(account, known.splitter());
     }
