@@ -3,22 +3,53 @@
 //! The plan repeats with its seed; how it meets the scheduler, the disk and the network does not.
 
 use std::fmt::{self, Display};
+use std::path::Path;
 use std::time::Duration;
 
+use clap::ValueEnum;
 use fastrand::Rng;
+
+/// What a round is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Kind {
+    /// Chunks in memory; killed under rotation.
+    Memory,
+    /// Chunks on disk; killed under rotation, acks come late.
+    File,
+}
+
+impl Kind {
+    /// All of them, in the order in which they take turns.
+    pub const ALL: [Kind; 2] = [Kind::Memory, Kind::File];
+
+    /// Chunks on disk are sent again under the same id, so acks may well be late.
+    fn slowest_ack(self) -> u64 {
+        match self {
+            Kind::Memory => 250,
+            Kind::File => 900,
+        }
+    }
+}
 
 /// Where the agent keeps its chunks. What a kill may repeat depends on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Storage {
     /// In memory. A kill repeats what was not safe yet, in chunks with new ids.
     Memory,
+    /// `@type file`. A kill repeats what was not acknowledged yet, in chunks with the ids that they had.
+    File,
+    /// `@type file_single`, the same with other names and without `.meta` files.
+    FileSingle,
 }
 
 impl Storage {
     /// The lines of the `<buffer>` section that ask for it.
-    pub fn params(self) -> &'static str {
+    pub fn params(self, path: &Path) -> String {
+        let path = path.display();
         match self {
-            Storage::Memory => "@type memory",
+            Storage::Memory => "@type memory".to_owned(),
+            Storage::File => format!("@type file\n    path {path}"),
+            Storage::FileSingle => format!("@type file_single\n    path {path}"),
         }
     }
 }
@@ -82,8 +113,12 @@ pub struct Life {
 pub struct Plan {
     /// What everything is drawn from.
     pub seed: u64,
+    /// What it is about.
+    pub kind: Kind,
     /// Chunks.
     pub storage: Storage,
+    /// More lines of the `<buffer>` section.
+    pub extra: &'static str,
     /// `path`, within the round's directory.
     pub pattern: &'static str,
     /// `enable_stat_watcher`.
@@ -114,7 +149,7 @@ pub struct Plan {
 
 impl Plan {
     /// Draws a round.
-    pub fn new(seed: u64) -> Plan {
+    pub fn new(kind: Kind, seed: u64) -> Plan {
         let mut rng = Rng::with_seed(seed);
         let kills = rng.usize(2..=5);
         let mut lives: Vec<Life> = (0..kills).map(|_| life(&mut rng)).collect();
@@ -123,7 +158,9 @@ impl Plan {
         let least = rng.u64(5..40);
         Plan {
             seed,
-            storage: Storage::Memory,
+            kind,
+            storage: storage(kind, &mut rng),
+            extra: extra(kind, &mut rng),
             pattern: pick(&mut rng, &PATTERNS),
             events: rng.f32() < 0.8,
             rotate_wait: pick(&mut rng, &["0", "0.5", "5"]),
@@ -140,7 +177,7 @@ impl Plan {
             total_limit: pick(&mut rng, &["128k", "1m", "64m"]),
             ack: (
                 Duration::from_millis(least),
-                Duration::from_millis(least + rng.u64(10..250)),
+                Duration::from_millis(least + rng.u64(10..kind.slowest_ack())),
             ),
             rate: rng.u32(1000..6000),
             length: rng.usize(60..300),
@@ -148,6 +185,22 @@ impl Plan {
             rotations: (0..400).map(|_| rotation(&mut rng)).collect(),
             last: Duration::from_millis(rng.u64(..400)),
         }
+    }
+}
+
+fn storage(kind: Kind, rng: &mut Rng) -> Storage {
+    match (kind, rng.u32(..3)) {
+        (Kind::Memory, _) => Storage::Memory,
+        (_, 0) => Storage::FileSingle,
+        _ => Storage::File,
+    }
+}
+
+/// Nothing that is lost only when the machine dies.
+fn extra(kind: Kind, rng: &mut Rng) -> &'static str {
+    match kind {
+        Kind::Memory => "",
+        Kind::File => pick(rng, &["", "", "", "fsync false", "compress gzip"]),
     }
 }
 
@@ -180,6 +233,9 @@ impl Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Plan {
             seed,
+            kind,
+            storage,
+            extra,
             pattern,
             flush,
             rate,
@@ -188,9 +244,8 @@ impl Display for Plan {
         } = self;
         write!(
             f,
-            "seed {seed}: path {pattern}, {}, {flush}, {} flush threads, chunks of {}, total {}, rotate_wait {}, events {}, \
-             ack after {:?} to {:?}, {rate} lines/s of {length} bytes; kill",
-            self.storage.params(),
+            "{kind:?} seed {seed}: path {pattern}, {storage:?} {extra}, {flush}, {} flush threads, chunks of {}, total {}, rotate_wait {}, \
+             events {}, ack after {:?} to {:?}, {rate} lines/s of {length} bytes; kill",
             self.flush_threads,
             self.chunk_limit,
             self.total_limit,
