@@ -32,6 +32,9 @@ pub struct Known {
     retired: VecDeque<Retired>,
     /// Generations that earlier runs finished, by inode.
     finished_before: HashMap<u64, Remembered>,
+    /// Inodes of which an earlier run told, in order, until the first look has taken them all up: they go on where their entries say,
+    /// whoever finds them before their turn.
+    awaited: Vec<u64>,
     /// Directories as listed in this pass.
     pub listings: Listings,
     /// What came of paths that are followed no more.
@@ -62,6 +65,7 @@ impl Known {
             reading: HashSet::new(),
             retired: VecDeque::new(),
             finished_before: HashMap::new(),
+            awaited: Vec::new(),
             listings: Listings::default(),
             gone: Totals::default(),
             changes: 0,
@@ -76,6 +80,17 @@ impl Known {
             .into_iter()
             .map(|generation| (generation.inode, generation));
         self.finished_before = by_inode.collect();
+    }
+
+    /// The entries of the pos_file are about to be taken up.
+    pub fn await_inodes(&mut self, inodes: impl Iterator<Item = u64>) {
+        self.awaited = inodes.collect();
+        self.awaited.sort_unstable();
+    }
+
+    /// They are taken up.
+    pub fn await_no_more(&mut self) {
+        self.awaited = Vec::new();
     }
 
     /// How far a finished generation was read.
@@ -118,7 +133,9 @@ impl Known {
 
     /// Whether nobody reads or has read it.
     pub fn is_new(&self, identity: Identity) -> bool {
-        !self.reading.contains(&identity) && self.find_retired(identity).is_none()
+        !self.reading.contains(&identity)
+            && self.awaited.binary_search(&identity.inode).is_err()
+            && self.find_retired(identity).is_none()
     }
 
     /// Begins to read an opened file for `track`; `None` if it has a reader already.

@@ -110,6 +110,7 @@ impl Source {
         memory.modified = found.modified;
         let mut known = Known::new(ledger.clone(), params.line_limit(), params.rotate_wait.0);
         known.finished_earlier(found.finished);
+        known.await_inodes(memory.rest().map(|entry| entry.inode));
         let files = Arc::new(Mutex::new(Files::new(
             Reader::new(
                 &params,
