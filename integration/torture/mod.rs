@@ -6,13 +6,18 @@
 //! what it calls safe must have arrived, and only what it leaves open may come again ([`verdict`]). At last everything quiets
 //! down, what was written has to arrive, and SIGTERM has to end the agent with nothing left to read.
 //!
-//! `cargo run --release --example torture -- --rounds 100 [--seed N]` runs as many rounds as asked for; `cargo test` a few.
+//! The kinds of rounds ([`plan::Kind`]): chunks in memory; chunks on disk ([`chunks`] reads them); chunks on a disk that is full ([`full`]).
+//!
+//! `cargo run --release --example torture -- --rounds 100 [--seed N] [--kind KIND]` runs as many rounds as asked for, all kinds in turn;
+//! `cargo test` a few of each.
 
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use tempfile::TempDir;
+
+use crate::support::tiny_disk::TinyDisk;
 
 use plan::Plan;
 use scene::Scene;
@@ -22,6 +27,7 @@ use writer::Writer;
 
 pub mod book;
 pub mod chunks;
+pub mod full;
 pub mod plan;
 pub mod scene;
 pub mod truncating;
@@ -43,6 +49,19 @@ pub struct Round {
     pub dir: TempDir,
 }
 
+/// Why this machine cannot run a round of this plan, if so.
+///
+/// # Errors
+/// When that cannot be found out.
+pub fn cannot_play(plan: &Plan) -> Result<Option<String>> {
+    let Some(full) = &plan.full else {
+        return Ok(None);
+    };
+    let place = tempfile::tempdir()?;
+    let disk = TinyDisk::new(place.path(), full.size);
+    Ok(disk.err().map(|error| format!("{error:#}")))
+}
+
 /// Runs the round of this plan with this binary.
 ///
 /// # Errors
@@ -53,7 +72,7 @@ pub async fn run(binary: &Path, plan: &Plan) -> Result<Round> {
         scene.dir.path().join("own"),
         scene.dir.path().join("copied"),
     );
-    let writer = Writer::start(&own, plan, scene.receiver.clone())?;
+    let writer = Writer::start(&own, scene.pos_file("own"), plan, scene.receiver.clone())?;
     let truncating = Truncating::start(&foreign, plan.seed)?;
     let mut log = String::new();
     let mut kills = Vec::new();
@@ -61,12 +80,9 @@ pub async fn run(binary: &Path, plan: &Plan) -> Result<Round> {
         .kill_again_and_again(writer.shared(), &mut kills, &mut log)
         .await;
     let last = match killed {
-        Ok(()) => scene.start().map(Some),
+        Ok(()) => scene.last_life(&mut log).await.map(Some),
         Err(error) => Err(error),
     };
-    if let Ok(Some(_)) = &last {
-        tokio::time::sleep(plan.last).await;
-    }
     let (book, _) = writer.stop().await?;
     let copied = truncating.stop().await?;
     let mut agent = last

@@ -16,17 +16,16 @@ pub enum Kind {
     Memory,
     /// Chunks on disk; killed under rotation, acks come late.
     File,
+    /// Chunks on a disk that is full; killed and started again meanwhile.
+    Full,
 }
 
 impl Kind {
-    /// All of them, in the order in which they take turns.
-    pub const ALL: [Kind; 2] = [Kind::Memory, Kind::File];
-
     /// Chunks on disk are sent again under the same id, so acks may well be late.
     fn slowest_ack(self) -> u64 {
         match self {
             Kind::Memory => 250,
-            Kind::File => 900,
+            Kind::File | Kind::Full => 900,
         }
     }
 }
@@ -97,6 +96,30 @@ pub enum Moment {
     After(Duration),
     /// As soon as the receiver owes it an ack.
     InFlight,
+    /// So long after it has said that the disk takes nothing.
+    Full(Duration),
+}
+
+/// A disk that becomes full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Full {
+    /// Bytes of the whole disk.
+    pub size: u64,
+    /// What fills it.
+    pub by: Filling,
+    /// Whether the pos_file is on it, too.
+    pub state_too: bool,
+}
+
+/// What fills a disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Filling {
+    /// Chunks: the server is away.
+    Away,
+    /// Chunks: the server acks after seconds.
+    Slow,
+    /// Somebody else's file, so long after the first start.
+    Foreign(Duration),
 }
 
 /// One life of the agent that ends by SIGKILL.
@@ -141,6 +164,8 @@ pub struct Plan {
     pub length: usize,
     /// The lives that end by SIGKILL; the one after them ends by SIGTERM.
     pub lives: Vec<Life>,
+    /// The disk on which the chunks are, where it is tiny.
+    pub full: Option<Full>,
     /// After so many lines each, from the last one on.
     pub rotations: Vec<(u64, Rotation)>,
     /// How long the application goes on after the last start.
@@ -156,7 +181,7 @@ impl Plan {
         // A round in which nothing was in flight at any kill proves nothing.
         lives[rng.usize(..kills)].until = Moment::InFlight;
         let least = rng.u64(5..40);
-        Plan {
+        let plan = Plan {
             seed,
             kind,
             storage: storage(kind, &mut rng),
@@ -182,8 +207,51 @@ impl Plan {
             rate: rng.u32(1000..6000),
             length: rng.usize(60..300),
             lives,
+            full: None,
             rotations: (0..400).map(|_| rotation(&mut rng)).collect(),
             last: Duration::from_millis(rng.u64(..400)),
+        };
+        match kind {
+            Kind::Memory | Kind::File => plan,
+            Kind::Full => plan.on_a_tiny_disk(&mut rng),
+        }
+    }
+
+    /// The disk is full within seconds, and at each kill but a hasty one.
+    fn on_a_tiny_disk(self, rng: &mut Rng) -> Plan {
+        let by = match rng.u32(..4) {
+            0 => Filling::Away,
+            1 => Filling::Slow,
+            2 => Filling::Foreign(Duration::ZERO),
+            _ => Filling::Foreign(Duration::from_millis(rng.u64(..800))),
+        };
+        let full = |rng: &mut Rng| Life {
+            until: Moment::Full(Duration::from_millis(rng.u64(..600))),
+            pause: Duration::from_millis(rng.u64(..300)),
+        };
+        let mut lives = vec![full(rng), full(rng)];
+        if rng.bool() {
+            lives.insert(1, life(rng));
+        }
+        Plan {
+            full: Some(Full {
+                size: rng.u64(16..=96) * 4096,
+                by,
+                state_too: rng.u32(..3) == 0,
+            }),
+            lives,
+            total_limit: "64m",
+            flush_threads: match by {
+                Filling::Slow => 1,
+                _ => self.flush_threads,
+            },
+            ack: match by {
+                Filling::Slow => (Duration::from_secs(1), Duration::from_secs(3)),
+                _ => self.ack,
+            },
+            rate: self.rate.max(3000),
+            length: self.length.max(120),
+            ..self
         }
     }
 }
@@ -200,7 +268,7 @@ fn storage(kind: Kind, rng: &mut Rng) -> Storage {
 fn extra(kind: Kind, rng: &mut Rng) -> &'static str {
     match kind {
         Kind::Memory => "",
-        Kind::File => pick(rng, &["", "", "", "fsync false", "compress gzip"]),
+        Kind::File | Kind::Full => pick(rng, &["", "", "", "fsync false", "compress gzip"]),
     }
 }
 
@@ -245,7 +313,7 @@ impl Display for Plan {
         write!(
             f,
             "{kind:?} seed {seed}: path {pattern}, {storage:?} {extra}, {flush}, {} flush threads, chunks of {}, total {}, rotate_wait {}, \
-             events {}, ack after {:?} to {:?}, {rate} lines/s of {length} bytes; kill",
+             events {}, ack after {:?} to {:?}, {rate} lines/s of {length} bytes",
             self.flush_threads,
             self.chunk_limit,
             self.total_limit,
@@ -254,10 +322,23 @@ impl Display for Plan {
             self.ack.0,
             self.ack.1,
         )?;
+        if let Some(full) = &self.full {
+            write!(
+                f,
+                " on a disk of {} kB that is full by {:?}, state too: {}",
+                full.size / 1024,
+                full.by,
+                full.state_too
+            )?;
+        }
+        write!(f, "; kill")?;
         for life in &self.lives {
             match life.until {
                 Moment::After(time) => write!(f, " after {} ms", time.as_millis())?,
                 Moment::InFlight => write!(f, " with a chunk in flight")?,
+                Moment::Full(time) => {
+                    write!(f, " {} ms after the disk was full", time.as_millis())?
+                }
             }
             write!(f, " (away {} ms)", life.pause.as_millis())?;
         }

@@ -19,6 +19,7 @@ pub enum Repeats {
     #[default]
     LeftOpen,
     /// Nothing: every line that comes again comes in a chunk with the id that it had before.
+    #[allow(dead_code, reason = "the rule to come, which the tests know")]
     Nothing,
 }
 
@@ -39,6 +40,10 @@ pub struct Kill {
     pub held: usize,
     /// What it may repeat in new chunks.
     pub repeats: Repeats,
+    /// Whether everything that was in flight is on disk, and so has to come again.
+    pub stays: bool,
+    /// What else was wrong with this life.
+    pub faults: Vec<String>,
 }
 
 /// What came of the file that was rotated by copytruncate.
@@ -103,6 +108,7 @@ impl Verdict {
         ledger.arrived("the receiver", state.lines.iter().copied());
         let seen = Seen::in_order(&state.deliveries);
         let mut faults = state.errors.clone();
+        faults.extend(kills.iter().flat_map(|kill| kill.faults.clone()));
         let counted = match storage {
             Storage::Memory => &state.lines,
             Storage::File | Storage::FileSingle => {
@@ -218,7 +224,8 @@ impl Seen {
 
     /// Chunks that were in flight at a kill stay in the buffer: they have to come again.
     fn never_again(&self, kills: &[Kill]) -> Vec<String> {
-        let in_flight = kills.iter().flat_map(|kill| &kill.in_flight);
+        let sound = kills.iter().filter(|kill| kill.stays);
+        let in_flight = sound.flat_map(|kill| &kill.in_flight);
         in_flight
             .filter(|id| !self.again.contains(id))
             .map(|id| format!("chunk {id} was in flight at a kill and did not come again"))
