@@ -1,6 +1,7 @@
 //! Chunks on disk: what the position has passed is in the buffer directory, and comes from there when the tailed file is gone.
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -8,7 +9,9 @@ use nix::sys::signal::Signal;
 
 use crate::scene::{DEADLINE, Scene};
 use crate::support::agent::Agent;
+use crate::support::forward_server::Mode;
 use crate::support::ledger::Ledger;
+use crate::support::tiny_disk::TinyDisk;
 
 fn config(scene: &Scene, kind: &str) -> String {
     let path = scene.dir().join("buffer");
@@ -20,18 +23,22 @@ fn config(scene: &Scene, kind: &str) -> String {
 }
 
 /// The position in the pos_file.
-fn position(scene: &Scene) -> Result<Option<u64>> {
-    let text = std::fs::read_to_string(scene.dir().join("app.pos"))?;
+fn position(pos_file: &Path) -> Result<Option<u64>> {
+    let text = std::fs::read_to_string(pos_file)?;
     let digits = text.split('\t').nth(1);
     Ok(digits.and_then(|digits| u64::from_str_radix(digits, 16).ok()))
 }
 
 /// Waits until the committed position is the end of the file: every line is durable.
 async fn all_buffered(scene: &Scene, agent: &Agent) -> Result<()> {
+    all_safe(scene, &scene.dir().join("app.pos"), agent).await
+}
+
+async fn all_safe(scene: &Scene, pos_file: &Path, agent: &Agent) -> Result<()> {
     let size = std::fs::metadata(scene.log())?.len();
     let end = Instant::now() + DEADLINE;
     loop {
-        let position = position(scene)?;
+        let position = position(pos_file)?;
         if position == Some(size) {
             return Ok(());
         }
@@ -113,7 +120,7 @@ async fn lines_that_were_delivered_before_the_pos_file_said_so_do_not_come_again
             }
             agent.kill().await?;
             let size = std::fs::metadata(scene.log())?.len();
-            behind += usize::from(position(&scene)? < Some(size));
+            behind += usize::from(position(&scene.dir().join("app.pos"))? < Some(size));
         }
         ensure!(
             behind > 0,
@@ -172,5 +179,92 @@ async fn a_second_agent_on_the_same_buffer_is_refused_with_the_firsts_process_id
     let expected = format!("is in use by process {}", first.pid()?);
     second.wait_for_line(&expected, DEADLINE).await?;
     assert!(!second.wait_exit(DEADLINE).await?.success());
+    Ok(())
+}
+
+/// A disk of so many bytes at `tiny` in the scene's directory, if this machine has one.
+fn tiny_disk(scene: &Scene, bytes: u64) -> Result<Option<TinyDisk>> {
+    let at = scene.dir().join("tiny");
+    std::fs::create_dir(&at)?;
+    Ok(TinyDisk::or_say(&at, bytes))
+}
+
+fn times(agent: &Agent, part: &str) -> usize {
+    let lines = agent.log();
+    lines.iter().filter(|line| line.text.contains(part)).count()
+}
+
+#[tokio::test]
+async fn a_disk_that_is_full_again_and_again_is_told_when_that_begins_and_when_it_is_over()
+-> Result<()> {
+    let scene = Scene::new().await?;
+    let Some(disk) = tiny_disk(&scene, 64 << 10)? else {
+        return Ok(());
+    };
+    let mut log = scene.writer()?;
+    // Each chunk that leaves makes room for a few lines.
+    scene
+        .primary
+        .set_mode(Mode::Slow(Duration::from_millis(30)))
+        .await;
+    let buffer = format!(
+        "  <buffer tag>\n    @type file\n    path {}/buffer\n    flush_mode immediate\n    chunk_limit_size 8k\n  </buffer>",
+        disk.path().display()
+    );
+    let agent = scene
+        .agent(&(scene.source() + &scene.forward(&buffer)))
+        .await?;
+    log.lines(3000)?;
+    agent
+        .wait_for_line("cannot write the buffer, reading paused", DEADLINE)
+        .await?;
+    scene.primary.wait_for_lines(3000, DEADLINE).await?;
+    log.lines(10)?;
+    agent
+        .wait_for_line("buffer can be written again, reading resumed", DEADLINE)
+        .await?;
+    let told =
+        ["cannot write the buffer", "buffer can be written again"].map(|part| times(&agent, part));
+    assert_eq!(told, [1, 1], "{}", agent.log_text());
+    assert_eq!(account(&scene, log.written()).0, 0);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_start_on_a_full_disk_waits_for_room_and_loses_nothing() -> Result<()> {
+    let scene = Scene::new().await?;
+    let Some(disk) = tiny_disk(&scene, 64 << 10)? else {
+        return Ok(());
+    };
+    let mut log = scene.writer()?;
+    let (before, tiny) = (scene.dir().display().to_string(), disk.path().display());
+    let pos_file = disk.path().join("app.pos");
+    let source = scene.source().replace(
+        &format!("{before}/app.pos"),
+        &pos_file.display().to_string(),
+    );
+    let buffer = format!(
+        "  <buffer tag>\n    @type file\n    path {tiny}/buffer\n    flush_mode immediate\n  </buffer>"
+    );
+    let config = source + &scene.forward(&buffer);
+    let mut agent = scene.agent(&config).await?;
+    log.lines(10)?;
+    all_safe(&scene, &pos_file, &agent).await?;
+    agent.kill().await?;
+    disk.fill()?;
+    log.lines(1000)?;
+    let agent = scene.agent(&config).await?;
+    agent
+        .wait_for_line("cannot write the buffer, reading paused", DEADLINE)
+        .await?;
+    // Meanwhile lines are sent from memory.
+    scene
+        .primary
+        .wait_for_lines(1010, DEADLINE)
+        .await
+        .with_context(|| agent.log_text())?;
+    disk.give_back()?;
+    all_safe(&scene, &pos_file, &agent).await?;
+    assert_eq!(account(&scene, log.written()).0, 0);
     Ok(())
 }

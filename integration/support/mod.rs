@@ -4,7 +4,7 @@
 //! * [`ec2`]: Auto Scaling hooks, instance metadata, SQS, S3 and Zabbix, as far as a terminating instance meets them.
 //! * [`agent`]: the real binary, its log lines and its signals.
 //! * [`log_writer`]: an application that knows every line it wrote. [`ledger`]: where each of them went.
-//! * [`proxy`]: a network that delays, cuts or goes half-open.
+//! * [`proxy`]: a network that delays, cuts or goes half-open. [`tiny_disk`]: a disk that is full after some kilobytes.
 //!
 //! The integration tests, the quickstart and the benches all use it (the latter two through `#[path]`). Nothing here calls the
 //! library under test: what the agent says is judged by code that shares none of it.
@@ -21,4 +21,5 @@ pub mod forward_wire;
 pub mod ledger;
 pub mod log_writer;
 pub mod proxy;
+pub mod tiny_disk;
 pub mod watched;

@@ -3,22 +3,52 @@
 //! The plan repeats with its seed; how it meets the scheduler, the disk and the network does not.
 
 use std::fmt::{self, Display};
+use std::path::Path;
 use std::time::Duration;
 
+use clap::ValueEnum;
 use fastrand::Rng;
+
+/// What a round is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Kind {
+    /// Chunks in memory; killed under rotation.
+    Memory,
+    /// Chunks on disk; killed under rotation, acks come late.
+    File,
+    /// Chunks on a disk that is full; killed and started again meanwhile.
+    Full,
+}
+
+impl Kind {
+    /// Chunks on disk are sent again under the same id, so acks may well be late.
+    fn slowest_ack(self) -> u64 {
+        match self {
+            Kind::Memory => 250,
+            Kind::File | Kind::Full => 900,
+        }
+    }
+}
 
 /// Where the agent keeps its chunks. What a kill may repeat depends on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Storage {
     /// In memory. A kill repeats what was not safe yet, in chunks with new ids.
     Memory,
+    /// `@type file`. A kill repeats what was not acknowledged yet, in chunks with the ids that they had.
+    File,
+    /// `@type file_single`, the same with other names and without `.meta` files.
+    FileSingle,
 }
 
 impl Storage {
     /// The lines of the `<buffer>` section that ask for it.
-    pub fn params(self) -> &'static str {
+    pub fn params(self, path: &Path) -> String {
+        let path = path.display();
         match self {
-            Storage::Memory => "@type memory",
+            Storage::Memory => "@type memory".to_owned(),
+            Storage::File => format!("@type file\n    path {path}"),
+            Storage::FileSingle => format!("@type file_single\n    path {path}"),
         }
     }
 }
@@ -66,6 +96,30 @@ pub enum Moment {
     After(Duration),
     /// As soon as the receiver owes it an ack.
     InFlight,
+    /// So long after it has said that the disk takes nothing.
+    Full(Duration),
+}
+
+/// A disk that becomes full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Full {
+    /// Bytes of the whole disk.
+    pub size: u64,
+    /// What fills it.
+    pub by: Filling,
+    /// Whether the pos_file is on it, too.
+    pub state_too: bool,
+}
+
+/// What fills a disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Filling {
+    /// Chunks: the server is away.
+    Away,
+    /// Chunks: the server acks after seconds.
+    Slow,
+    /// Somebody else's file, so long after the first start.
+    Foreign(Duration),
 }
 
 /// One life of the agent that ends by SIGKILL.
@@ -82,8 +136,12 @@ pub struct Life {
 pub struct Plan {
     /// What everything is drawn from.
     pub seed: u64,
+    /// What it is about.
+    pub kind: Kind,
     /// Chunks.
     pub storage: Storage,
+    /// More lines of the `<buffer>` section.
+    pub extra: &'static str,
     /// `path`, within the round's directory.
     pub pattern: &'static str,
     /// `enable_stat_watcher`.
@@ -106,6 +164,8 @@ pub struct Plan {
     pub length: usize,
     /// The lives that end by SIGKILL; the one after them ends by SIGTERM.
     pub lives: Vec<Life>,
+    /// The disk on which the chunks are, where it is tiny.
+    pub full: Option<Full>,
     /// After so many lines each, from the last one on.
     pub rotations: Vec<(u64, Rotation)>,
     /// How long the application goes on after the last start.
@@ -114,16 +174,18 @@ pub struct Plan {
 
 impl Plan {
     /// Draws a round.
-    pub fn new(seed: u64) -> Plan {
+    pub fn new(kind: Kind, seed: u64) -> Plan {
         let mut rng = Rng::with_seed(seed);
         let kills = rng.usize(2..=5);
         let mut lives: Vec<Life> = (0..kills).map(|_| life(&mut rng)).collect();
         // A round in which nothing was in flight at any kill proves nothing.
         lives[rng.usize(..kills)].until = Moment::InFlight;
         let least = rng.u64(5..40);
-        Plan {
+        let plan = Plan {
             seed,
-            storage: Storage::Memory,
+            kind,
+            storage: storage(kind, &mut rng),
+            extra: extra(kind, &mut rng),
             pattern: pick(&mut rng, &PATTERNS),
             events: rng.f32() < 0.8,
             rotate_wait: pick(&mut rng, &["0", "0.5", "5"]),
@@ -140,14 +202,73 @@ impl Plan {
             total_limit: pick(&mut rng, &["128k", "1m", "64m"]),
             ack: (
                 Duration::from_millis(least),
-                Duration::from_millis(least + rng.u64(10..250)),
+                Duration::from_millis(least + rng.u64(10..kind.slowest_ack())),
             ),
             rate: rng.u32(1000..6000),
             length: rng.usize(60..300),
             lives,
+            full: None,
             rotations: (0..400).map(|_| rotation(&mut rng)).collect(),
             last: Duration::from_millis(rng.u64(..400)),
+        };
+        match kind {
+            Kind::Memory | Kind::File => plan,
+            Kind::Full => plan.on_a_tiny_disk(&mut rng),
         }
+    }
+
+    /// The disk is full within seconds, and at each kill but a hasty one.
+    fn on_a_tiny_disk(self, rng: &mut Rng) -> Plan {
+        let by = match rng.u32(..4) {
+            0 => Filling::Away,
+            1 => Filling::Slow,
+            2 => Filling::Foreign(Duration::ZERO),
+            _ => Filling::Foreign(Duration::from_millis(rng.u64(..800))),
+        };
+        let full = |rng: &mut Rng| Life {
+            until: Moment::Full(Duration::from_millis(rng.u64(..600))),
+            pause: Duration::from_millis(rng.u64(..300)),
+        };
+        let mut lives = vec![full(rng), full(rng)];
+        if rng.bool() {
+            lives.insert(1, life(rng));
+        }
+        Plan {
+            full: Some(Full {
+                size: rng.u64(16..=96) * 4096,
+                by,
+                state_too: rng.u32(..3) == 0,
+            }),
+            lives,
+            total_limit: "64m",
+            flush_threads: match by {
+                Filling::Slow => 1,
+                _ => self.flush_threads,
+            },
+            ack: match by {
+                Filling::Slow => (Duration::from_secs(1), Duration::from_secs(3)),
+                _ => self.ack,
+            },
+            rate: self.rate.max(3000),
+            length: self.length.max(120),
+            ..self
+        }
+    }
+}
+
+fn storage(kind: Kind, rng: &mut Rng) -> Storage {
+    match (kind, rng.u32(..3)) {
+        (Kind::Memory, _) => Storage::Memory,
+        (_, 0) => Storage::FileSingle,
+        _ => Storage::File,
+    }
+}
+
+/// Nothing that is lost only when the machine dies.
+fn extra(kind: Kind, rng: &mut Rng) -> &'static str {
+    match kind {
+        Kind::Memory => "",
+        Kind::File | Kind::Full => pick(rng, &["", "", "", "fsync false", "compress gzip"]),
     }
 }
 
@@ -180,6 +301,9 @@ impl Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Plan {
             seed,
+            kind,
+            storage,
+            extra,
             pattern,
             flush,
             rate,
@@ -188,9 +312,8 @@ impl Display for Plan {
         } = self;
         write!(
             f,
-            "seed {seed}: path {pattern}, {}, {flush}, {} flush threads, chunks of {}, total {}, rotate_wait {}, events {}, \
-             ack after {:?} to {:?}, {rate} lines/s of {length} bytes; kill",
-            self.storage.params(),
+            "{kind:?} seed {seed}: path {pattern}, {storage:?} {extra}, {flush}, {} flush threads, chunks of {}, total {}, rotate_wait {}, \
+             events {}, ack after {:?} to {:?}, {rate} lines/s of {length} bytes",
             self.flush_threads,
             self.chunk_limit,
             self.total_limit,
@@ -199,10 +322,23 @@ impl Display for Plan {
             self.ack.0,
             self.ack.1,
         )?;
+        if let Some(full) = &self.full {
+            write!(
+                f,
+                " on a disk of {} kB that is full by {:?}, state too: {}",
+                full.size / 1024,
+                full.by,
+                full.state_too
+            )?;
+        }
+        write!(f, "; kill")?;
         for life in &self.lives {
             match life.until {
                 Moment::After(time) => write!(f, " after {} ms", time.as_millis())?,
                 Moment::InFlight => write!(f, " with a chunk in flight")?,
+                Moment::Full(time) => {
+                    write!(f, " {} ms after the disk was full", time.as_millis())?
+                }
             }
             write!(f, " (away {} ms)", life.pause.as_millis())?;
         }

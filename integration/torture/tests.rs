@@ -1,24 +1,29 @@
 //! A few rounds of the torture, and its judges.
 
-use std::time::SystemTime;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
 
 use anyhow::{Result, ensure};
+use rmpv::Value;
 
 use super::book::{Book, Generation};
-use super::plan::Plan;
-use super::verdict::{Kill, Verdict};
+use super::chunks;
+use super::plan::{Kind, Plan, Storage};
+use super::verdict::{Kill, Repeats, Verdict};
 use super::writer::WRITER;
 use crate::support::agent::binary;
-use crate::support::forward_server::State;
+use crate::support::forward_server::{Received, State};
+use crate::support::forward_wire::{Carrier, Delivery, Event, Time};
 use crate::support::ledger::LineId;
+use crate::support::tiny_disk::TinyDisk;
 
-const ROUNDS: u64 = 5;
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn kill_9_at_random_moments_under_rotation_loses_nothing() -> Result<()> {
+async fn play(kind: Kind, rounds: u64) -> Result<()> {
     let binary = binary()?;
     let seed = fastrand::u64(..);
-    for plan in (0..ROUNDS).map(|round| Plan::new(seed.wrapping_add(round))) {
+    for plan in (0..rounds).map(|round| Plan::new(kind, seed.wrapping_add(round))) {
+        if plan.full.is_some() && TinyDisk::or_say(tempfile::tempdir()?.path(), 4096).is_none() {
+            continue;
+        }
         let round = super::run(&binary, &plan).await?;
         ensure!(
             round.verdict.is_good(),
@@ -29,6 +34,22 @@ async fn kill_9_at_random_moments_under_rotation_loses_nothing() -> Result<()> {
         );
     }
     Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kill_9_at_random_moments_under_rotation_loses_nothing() -> Result<()> {
+    play(Kind::Memory, 5).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kill_9_with_chunks_on_disk_loses_nothing_and_sends_them_again_under_their_ids()
+-> Result<()> {
+    play(Kind::File, 3).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kill_9_and_a_start_while_the_disk_is_full_lose_nothing() -> Result<()> {
+    play(Kind::Full, 2).await
 }
 
 /// Two generations of two lines, ten bytes each.
@@ -93,7 +114,7 @@ fn state(numbers: &[u64]) -> State {
 
 #[test]
 fn a_missing_line_is_told_though_another_came_twice() {
-    let verdict = Verdict::new(&book(), &state(&[0, 1, 3, 3]), Vec::new());
+    let verdict = Verdict::new(&book(), &state(&[0, 1, 3, 3]), Vec::new(), Storage::Memory);
     assert_eq!((verdict.arrived, verdict.missing.len()), (3, 1));
     assert!(!verdict.is_good());
     assert!(verdict.to_string().contains("line-1-00000002"), "{verdict}");
@@ -105,10 +126,119 @@ fn a_line_may_repeat_once_for_each_kill_that_left_it_open() {
         claim: book().claim(Some(&pos_file(&[(7, 10)]))),
         ..Kill::default()
     };
-    let judged = |numbers: &[u64], kills| Verdict::new(&book(), &state(numbers), kills).is_good();
+    let judged = |numbers: &[u64], kills| {
+        Verdict::new(&book(), &state(numbers), kills, Storage::Memory).is_good()
+    };
     assert!(!judged(&[0, 1, 2, 3, 3], vec![]));
     assert!(judged(&[0, 1, 2, 3, 3], vec![kill()]));
     assert!(!judged(&[0, 1, 2, 3, 3, 3], vec![kill()]));
     assert!(judged(&[0, 1, 2, 3, 3, 3], vec![kill(), kill()]));
     assert!(!judged(&[0, 0, 1, 2, 3], vec![kill()]));
+}
+
+/// Deliveries, each a chunk id and the lines in it.
+fn delivered(chunks: &[(&str, &[u64])]) -> State {
+    let mut state = State::default();
+    for (chunk, numbers) in chunks {
+        let event = |number: &u64| {
+            let id = LineId {
+                writer: WRITER,
+                number: *number,
+            };
+            Event {
+                time: Time::Integer(1),
+                record: Value::Map(vec![("message".into(), id.line(60).into())]),
+            }
+        };
+        state.lines.extend(self::state(numbers).lines);
+        state.deliveries.push(Received {
+            delivery: Arc::new(Delivery {
+                tag: "own".to_owned(),
+                carrier: Carrier::Forward,
+                events: numbers.iter().map(event).collect(),
+                chunk: Some((*chunk).into()),
+                size: None,
+                compressed: None,
+                wire_length: 0,
+            }),
+            at: Instant::now(),
+            acked: true,
+        });
+    }
+    state
+}
+
+fn judged_on_disk(chunks: &[(&str, &[u64])], kill: Kill) -> Verdict {
+    Verdict::new(&book(), &delivered(chunks), vec![kill], Storage::File)
+}
+
+#[test]
+fn with_chunks_on_disk_a_line_may_repeat_in_a_known_chunk_and_else_only_where_the_kill_says_so() {
+    let kill = |repeats| Kill {
+        claim: book().claim(Some(&pos_file(&[(7, 10)]))),
+        repeats,
+        ..Kill::default()
+    };
+    let again: &[(&str, &[u64])] = &[("a", &[0, 1]), ("a", &[0, 1]), ("b", &[2, 3])];
+    let anew: &[(&str, &[u64])] = &[("a", &[0, 1]), ("b", &[1, 2, 3])];
+    assert!(judged_on_disk(again, kill(Repeats::Nothing)).is_good());
+    assert!(judged_on_disk(anew, kill(Repeats::LeftOpen)).is_good());
+    let verdict = judged_on_disk(anew, kill(Repeats::Nothing));
+    assert_eq!(verdict.unexplained.len(), 1, "{verdict}");
+}
+
+#[test]
+fn a_known_chunk_with_new_lines_in_it_is_seen() {
+    let grown: &[(&str, &[u64])] = &[("a", &[0, 1]), ("a", &[0, 1, 2]), ("b", &[3])];
+    let verdict = judged_on_disk(grown, Kill::default());
+    assert_eq!(verdict.faults.len(), 1, "{verdict}");
+}
+
+#[test]
+fn a_chunk_in_flight_that_does_not_come_again_is_seen() {
+    let kill = || Kill {
+        in_flight: vec!["\"a\"".to_owned()],
+        stays: true,
+        ..Kill::default()
+    };
+    let rest: (&str, &[u64]) = ("b", &[2, 3]);
+    assert!(judged_on_disk(&[("a", &[0, 1]), ("a", &[0, 1]), rest], kill()).is_good());
+    assert!(!judged_on_disk(&[("a", &[0, 1]), rest], kill()).is_good());
+}
+
+#[test]
+fn chunks_are_told_from_what_stands_beside_them() -> Result<()> {
+    let place = tempfile::tempdir()?;
+    let id = "660d594200885010eead92f8e879e0bd";
+    let chunks = [format!("buffer.b{id}.log"), format!("fsb.own.q{id}.buf")];
+    let others = [
+        format!("buffer.b{id}.log.meta"),
+        format!("buffer.b{id}.log.broken"),
+        format!("buffer.{id}.affluent"),
+        format!("buffer.{id}.part"),
+        "buffer.lock".to_owned(),
+    ];
+    for name in chunks.iter().chain(&others) {
+        std::fs::write(place.path().join(name), "")?;
+    }
+    assert_eq!(chunks::read(place.path())?.len(), chunks.len());
+    Ok(())
+}
+
+#[test]
+fn lines_are_found_in_chunks_as_far_as_they_are_whole() {
+    let line = |number| {
+        let writer = WRITER;
+        LineId { writer, number }.line(80)
+    };
+    let data = format!(
+        "\u{92}{}\u{1}\u{92}{}\u{2}{}",
+        line(7),
+        line(8),
+        &line(9)[..70]
+    );
+    let found = chunks::lines(data.as_bytes());
+    let numbers: Vec<_> = found.iter().map(|held| held.number).collect();
+    assert_eq!(numbers, [7, 8]);
+    assert!(data[..found[0].end].ends_with(&line(7)));
 }

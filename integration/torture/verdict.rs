@@ -4,22 +4,46 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Display};
 
 use super::book::{Book, Claim};
+use super::plan::Storage;
 use super::writer::WRITER;
-use crate::support::forward_server::State;
+use crate::support::forward_server::{Received, State};
 use crate::support::ledger::{Ledger, LineId};
 
 /// More ids than these are told as a number.
 const SHOWN: usize = 20;
+
+/// What a kill may repeat in chunks with new ids.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Repeats {
+    /// The lines that the pos_file left open: those that were not safe, and those that were and were not written to it yet.
+    #[default]
+    LeftOpen,
+    /// Nothing: every line that comes again comes in a chunk with the id that it had before.
+    #[allow(dead_code, reason = "the rule to come, which the tests know")]
+    Nothing,
+}
+
+/// The rule for a sound buffer on a disk that takes everything. [`Repeats::LeftOpen`] as long as a line may be in the buffer with its
+/// position only on its way to the pos_file; once a start finds positions beside the chunks it is [`Repeats::Nothing`].
+pub const OF_A_FILE_BUFFER: Repeats = Repeats::LeftOpen;
 
 /// What was seen at one kill, after the process was gone.
 #[derive(Clone, Debug, Default)]
 pub struct Kill {
     /// What the pos_file said.
     pub claim: Claim,
-    /// Deliveries of this life that the receiver had and whose ack was not written.
-    pub in_flight: usize,
-    /// Lines that the pos_file called safe and that had not arrived.
+    /// The chunks of this life that the receiver had and whose ack was not written.
+    pub in_flight: Vec<String>,
+    /// Lines that the pos_file called safe and that had neither arrived nor stood in the buffer's directory.
     pub too_early: Vec<u64>,
+    /// Lines in the buffer's directory.
+    pub held: usize,
+    /// What it may repeat in new chunks.
+    pub repeats: Repeats,
+    /// Whether everything that was in flight is on disk, and so has to come again.
+    pub stays: bool,
+    /// What else was wrong with this life.
+    pub faults: Vec<String>,
 }
 
 /// What came of the file that was rotated by copytruncate.
@@ -48,6 +72,8 @@ pub struct Verdict {
     pub duplicated: usize,
     /// The same, without deliveries whose chunk id had come before.
     pub duplicated_in_new_chunks: usize,
+    /// Deliveries whose chunk id had come before.
+    pub chunks_again: usize,
     /// Lines that arrived more often than the kills explain: see [`Verdict::new`].
     pub unexplained: BTreeSet<LineId>,
     /// Lines that a pos_file called safe before they had arrived.
@@ -69,7 +95,10 @@ impl Verdict {
     /// pos_file names only the oldest unfinished generation, also the younger ones whole. That is, exactly the lines that the pos_file
     /// left open once the process was dead. So a line may arrive once, and once more for each kill that left it open; one that no kill
     /// left open must not repeat. No time enters into this.
-    pub fn new(book: &Book, state: &State, kills: Vec<Kill>) -> Verdict {
+    ///
+    /// With chunks on disk only the first arrival of each chunk id counts, and what comes again under an id must have come under it at
+    /// first: whoever drops repeated ids has then lost nothing. Whether a kill may repeat lines in new chunks is its [`Repeats`].
+    pub fn new(book: &Book, state: &State, kills: Vec<Kill>, storage: Storage) -> Verdict {
         let written = book.lines();
         let line = |number| LineId {
             writer: WRITER,
@@ -77,16 +106,17 @@ impl Verdict {
         };
         let mut ledger = Ledger::new((0..written).map(line));
         ledger.arrived("the receiver", state.lines.iter().copied());
-        let mut times: BTreeMap<LineId, usize> = BTreeMap::new();
-        state
-            .lines
-            .iter()
-            .for_each(|id| *times.entry(*id).or_default() += 1);
-        let allowed = |id: &LineId| {
-            let open = |kill: &&Kill| kill.claim.open.get(id.number as usize) == Some(&true);
-            1 + kills.iter().filter(open).count()
-        };
+        let seen = Seen::in_order(&state.deliveries);
         let mut faults = state.errors.clone();
+        faults.extend(kills.iter().flat_map(|kill| kill.faults.clone()));
+        let counted = match storage {
+            Storage::Memory => &state.lines,
+            Storage::File | Storage::FileSingle => {
+                faults.extend(seen.grown.clone());
+                faults.extend(seen.never_again(&kills));
+                &seen.in_new_chunks
+            }
+        };
         let unknown = ledger.unknown().len();
         if unknown > 0 {
             faults.push(format!("{unknown} lines arrived that nobody wrote"));
@@ -96,12 +126,9 @@ impl Verdict {
             arrived: written - ledger.missing().len() as u64,
             missing: ledger.missing(),
             duplicated: ledger.duplicates(),
-            duplicated_in_new_chunks: without_repeated_chunks(state),
-            unexplained: times
-                .iter()
-                .filter(|(id, times)| **times > allowed(id))
-                .map(|(id, _)| *id)
-                .collect(),
+            duplicated_in_new_chunks: repeated(&seen.in_new_chunks),
+            chunks_again: seen.again.len(),
+            unexplained: unexplained(counted, &kills),
             too_early: kills
                 .iter()
                 .flat_map(|kill| &kill.too_early)
@@ -125,44 +152,107 @@ impl Verdict {
 
     /// Kills with a chunk in flight.
     pub fn in_flight(&self) -> usize {
-        self.kills.iter().filter(|kill| kill.in_flight > 0).count()
+        self.kills
+            .iter()
+            .filter(|kill| !kill.in_flight.is_empty())
+            .count()
     }
 }
 
-/// How many arrivals are left to repeat a line once deliveries with a known chunk id are dropped, as a careful receiver does.
-fn without_repeated_chunks(state: &State) -> usize {
-    let mut chunks = BTreeSet::new();
+/// Lines that arrived more often than once and once more for each kill that may repeat them.
+fn unexplained(arrivals: &[LineId], kills: &[Kill]) -> BTreeSet<LineId> {
+    let mut times: BTreeMap<LineId, usize> = BTreeMap::new();
+    arrivals
+        .iter()
+        .for_each(|id| *times.entry(*id).or_default() += 1);
+    let allowed = |id: &LineId| {
+        let open = |kill: &&Kill| {
+            kill.repeats == Repeats::LeftOpen
+                && kill.claim.open.get(id.number as usize) == Some(&true)
+        };
+        1 + kills.iter().filter(open).count()
+    };
+    times.retain(|id, times| *times > allowed(id));
+    times.into_keys().collect()
+}
+
+fn repeated(arrivals: &[LineId]) -> usize {
     let mut seen = BTreeSet::new();
-    let mut repeated = 0;
-    for received in &state.deliveries {
-        let id = received.delivery.chunk.as_ref().map(ToString::to_string);
-        if id.is_some_and(|id| !chunks.insert(id)) {
-            continue;
+    arrivals.iter().filter(|id| !seen.insert(**id)).count()
+}
+
+/// Deliveries as a receiver sees them that knows chunk ids.
+#[derive(Default)]
+struct Seen {
+    /// The lines of the deliveries whose id was new, as a careful receiver keeps them.
+    in_new_chunks: Vec<LineId>,
+    /// The ids that came again.
+    again: Vec<String>,
+    /// Ids that came again with a line that they had not had at first.
+    grown: Vec<String>,
+}
+
+impl Seen {
+    fn in_order(deliveries: &[Received]) -> Seen {
+        let mut seen = Seen::default();
+        let mut chunks: BTreeMap<String, BTreeSet<LineId>> = BTreeMap::new();
+        for received in deliveries {
+            let texts = received.delivery.events.iter();
+            let lines: Vec<LineId> = texts
+                .filter_map(|event| LineId::find(&event.text("message")?))
+                .collect();
+            let id = chunk_id(received);
+            match chunks.get(&id) {
+                None => {
+                    chunks.insert(id, lines.iter().copied().collect());
+                    seen.in_new_chunks.extend(lines);
+                }
+                Some(first) => {
+                    let more: Vec<_> = lines.iter().filter(|id| !first.contains(id)).collect();
+                    if let (Some(first), Some(last)) = (more.first(), more.last()) {
+                        seen.grown.push(format!(
+                            "chunk {id} came again with {} lines that it had not had at first, {first} to {last}: who drops repeated ids loses them",
+                            more.len()
+                        ));
+                    }
+                    seen.again.push(id);
+                }
+            }
         }
-        let texts = received
-            .delivery
-            .events
-            .iter()
-            .filter_map(|event| event.text("message"));
-        repeated += texts
-            .filter_map(|text| LineId::find(&text))
-            .filter(|id| !seen.insert(*id))
-            .count();
+        seen
     }
-    repeated
+
+    /// Chunks that were in flight at a kill stay in the buffer: they have to come again.
+    fn never_again(&self, kills: &[Kill]) -> Vec<String> {
+        let sound = kills.iter().filter(|kill| kill.stays);
+        let in_flight = sound.flat_map(|kill| &kill.in_flight);
+        in_flight
+            .filter(|id| !self.again.contains(id))
+            .map(|id| format!("chunk {id} was in flight at a kill and did not come again"))
+            .collect()
+    }
+}
+
+/// The `chunk` option as text.
+pub fn chunk_id(received: &Received) -> String {
+    let id = received.delivery.chunk.as_ref();
+    id.map_or_else(String::new, ToString::to_string)
 }
 
 impl Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let open: u64 = self.kills.iter().map(|kill| kill.claim.open_bytes).sum();
+        let held: usize = self.kills.iter().map(|kill| kill.held).sum();
         write!(
             f,
-            "written {} arrived {} lost {} duplicated {} ({} after dropping repeated chunk ids, {} unexplained) damaged {}; \
-             {} kills, {} with chunks in flight, {open} bytes open at them; copytruncate: written {} lost {} duplicated {} damaged {}",
+            "written {} arrived {} lost {} duplicated {} ({} chunks came again, {} lines are left after dropping these, {} unexplained) \
+             damaged {}; {} kills, {} with chunks in flight, {open} bytes open and {held} lines on disk at them; copytruncate: written {} \
+             lost {} duplicated {} damaged {}",
             self.written,
             self.arrived,
             self.missing.len(),
             self.duplicated,
+            self.chunks_again,
             self.duplicated_in_new_chunks,
             self.unexplained.len(),
             self.damaged.len(),

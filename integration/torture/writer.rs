@@ -24,8 +24,6 @@ pub const WRITER: u32 = 1;
 pub const LOG: &str = "app.log";
 /// One line in so many is written in two pieces with a moment between.
 const HALVES: u32 = 400;
-/// The agent's pos_file, from the application's directory. Before it is there, a rotated file is none that the agent was asked for.
-const POS_FILE: &str = "../state/own.pos";
 /// How long after a rename lines may still go to the old file: well below `rotate_wait`, for which it is watched at least.
 const LATE: Duration = Duration::from_millis(300);
 
@@ -62,11 +60,17 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Starts to write into `dir`; `receiver` is asked which files were read.
+    /// Starts to write into `dir`; `receiver` is asked which files were read. Before `pos_file` is there, a rotated file is none that the
+    /// agent was asked for.
     ///
     /// # Errors
     /// When the log cannot be made.
-    pub fn start(dir: &Path, plan: &Plan, receiver: Arc<ForwardServer>) -> Result<Writer> {
+    pub fn start(
+        dir: &Path,
+        pos_file: PathBuf,
+        plan: &Plan,
+        receiver: Arc<ForwardServer>,
+    ) -> Result<Writer> {
         let shared = Arc::new(Shared::default());
         let mut rng = Rng::with_seed(plan.seed ^ 1);
         // Some logs are there before the agent is, empty or not.
@@ -75,6 +79,7 @@ impl Writer {
         shared.book().generations.push(generation);
         let mut application = Application {
             dir: dir.to_owned(),
+            pos_file,
             file,
             shared: shared.clone(),
             receiver,
@@ -131,6 +136,7 @@ struct Rotated {
 
 struct Application {
     dir: PathBuf,
+    pos_file: PathBuf,
     file: File,
     shared: Arc<Shared>,
     receiver: Arc<ForwardServer>,
@@ -157,7 +163,7 @@ impl Application {
                         rotations.next().copied().unwrap_or((1, Rotation::Chain));
                     (self.next + lines, rotation)
                 });
-                if self.next >= at && self.dir.join(POS_FILE).exists() {
+                if self.next >= at && self.pos_file.exists() {
                     self.rotate(rotation)?;
                     rotate_at = None;
                 }

@@ -50,8 +50,9 @@ struct Step {
     records: u64,
 }
 
-/// Writes what is pending of these chunks. After an error none of them has changed, as far as the disk still allows.
-pub fn commit(work: &Work, contents: &[Arc<Content>]) -> io::Result<()> {
+/// Writes what is pending of these chunks; says whether there was anything. After an error none of them has changed, as far as the disk
+/// still allows.
+pub fn commit(work: &Work, contents: &[Arc<Content>]) -> io::Result<bool> {
     let mut steps = Vec::new();
     for content in contents {
         steps.extend(plan(work, content)?);
@@ -72,7 +73,7 @@ pub fn commit(work: &Work, contents: &[Arc<Content>]) -> io::Result<()> {
     if synced.is_ok() {
         contents.iter().for_each(settle);
     }
-    named.and(synced)
+    named.and(synced).map(|()| !steps.is_empty())
 }
 
 fn write_all(work: &Work, steps: &[Step]) -> io::Result<()> {

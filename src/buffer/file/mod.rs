@@ -24,6 +24,7 @@ mod resume;
 mod side;
 #[cfg(test)]
 mod sim;
+mod trouble;
 mod work;
 
 use std::fs::File;

@@ -7,6 +7,7 @@
 //!
 //! One thread (`buffer.<id>`) does all that, so the operations on a chunk have one order. When the disk refuses (full, read-only, an
 //! I/O error) the group is taken back, nothing is released, the buffer counts as full, and the same is tried again every second.
+//! What is said of that is told once at its beginning and once at its end ([`super::trouble`]).
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -21,6 +22,7 @@ use super::content::Content;
 use super::disk::Disk;
 use super::name::Naming;
 use super::recall::Recall;
+use super::trouble::{Attempt, News, Trouble};
 
 /// A group is written when its first append is this old…
 const GATHER: Duration = Duration::from_millis(4);
@@ -79,7 +81,10 @@ pub struct Work {
     jobs: Mutex<Jobs>,
     wake: Condvar,
     pending: AtomicUsize,
+    /// Whether the last attempt failed: sources wait.
     trouble: AtomicBool,
+    /// What is said of that.
+    told: Mutex<Trouble>,
     /// Whether a name may not be durable, after a failed sync.
     pub unsynced: AtomicBool,
     changed: Notify,
@@ -98,6 +103,7 @@ impl Work {
             wake: Condvar::new(),
             pending: AtomicUsize::new(0),
             trouble: AtomicBool::new(false),
+            told: Mutex::default(),
             unsynced: AtomicBool::new(false),
             changed: Notify::new(),
             recall: Recall::default(),
@@ -182,6 +188,7 @@ impl Work {
     fn wait(&self) -> bool {
         let again = self.is_in_trouble().then(|| Instant::now() + AGAIN);
         let tidy = self.recall.is_waiting().then(|| Instant::now() + TIDY);
+        let calm = self.told().due();
         let mut jobs = self.jobs();
         loop {
             let now = Instant::now();
@@ -192,6 +199,7 @@ impl Work {
                 (Some(again), _) => Some(again),
                 (None, since) => since.map(|since| since + GATHER).or(tidy),
             };
+            let due = due.into_iter().chain(calm).min();
             jobs = match due {
                 Some(due) if due <= now => return false,
                 Some(due) => {
@@ -219,6 +227,7 @@ impl Work {
             self.list_again(&batch.dirty);
         }
         let done = removed.and(written);
+        self.trouble.store(done.is_err(), Ordering::Release);
         self.tell(&done);
         super::commit::tidy(self);
         self.changed.notify_waiters();
@@ -245,17 +254,22 @@ impl Work {
         }
     }
 
-    fn tell(&self, done: &io::Result<()>) {
-        let was = self.trouble.swap(done.is_err(), Ordering::AcqRel);
+    fn tell(&self, done: &io::Result<bool>) {
+        let attempt = match done {
+            Err(_) => Attempt::Refused,
+            Ok(true) => Attempt::Took,
+            Ok(false) => Attempt::Nothing,
+        };
+        let news = self.told().after(attempt, Instant::now());
         let Options {
             plugin_id, path, ..
         } = &self.options;
-        match done {
-            Err(error) if !was => warn!(
+        match (news, done) {
+            (Some(News::Begins), Err(error)) => warn!(
                 plugin_id, path, free_bytes = self.disk.free(), %error,
                 "cannot write the buffer, reading paused; it is tried again every second"
             ),
-            Ok(()) if was => info!(
+            (Some(News::Ends), _) => info!(
                 plugin_id,
                 path,
                 free_bytes = self.disk.free(),
@@ -263,6 +277,11 @@ impl Work {
             ),
             _ => {}
         }
+    }
+
+    fn told(&self) -> MutexGuard<'_, Trouble> {
+        // Every change of it is one assignment.
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn jobs(&self) -> MutexGuard<'_, Jobs> {

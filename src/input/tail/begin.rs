@@ -62,7 +62,7 @@ impl Source {
         self.find_aliases(files);
         if std::mem::take(&mut self.memory.starting) {
             self.resume_vanished(files, &globbed);
-            files.known.began();
+            files.known.await_no_more();
         }
         let now = Instant::now();
         self.clock.refresh = now

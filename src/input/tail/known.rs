@@ -33,8 +33,9 @@ pub struct Known {
     retired: VecDeque<Retired>,
     /// Generations that earlier runs finished, by inode.
     finished_before: HashMap<u64, Remembered>,
-    /// Inodes of which the pos_file or its side file tells, until the first look is over: they are no new files.
-    awaited: HashSet<u64>,
+    /// Inodes of which an earlier run told, in order, until the first look has taken them all up: they go on where their entries say,
+    /// whoever finds them before their turn.
+    awaited: Vec<u64>,
     /// What buffers on disk remember.
     recalled: Recalled,
     /// Directories as listed in this pass.
@@ -72,7 +73,7 @@ impl Known {
             reading: HashSet::new(),
             retired: VecDeque::new(),
             finished_before: HashMap::new(),
-            awaited: HashSet::new(),
+            awaited: Vec::new(),
             recalled,
             listings: Listings::default(),
             gone: Totals::default(),
@@ -88,6 +89,17 @@ impl Known {
             .into_iter()
             .map(|generation| (generation.inode, generation));
         self.finished_before = by_inode.collect();
+    }
+
+    /// The entries of the pos_file are about to be taken up.
+    pub fn await_inodes(&mut self, inodes: impl Iterator<Item = u64>) {
+        self.awaited = inodes.collect();
+        self.awaited.sort_unstable();
+    }
+
+    /// They are taken up.
+    pub fn await_no_more(&mut self) {
+        self.awaited = Vec::new();
     }
 
     /// How far a finished generation was read.
@@ -131,18 +143,8 @@ impl Known {
     /// Whether nobody reads or has read it.
     pub fn is_new(&self, identity: Identity) -> bool {
         !self.reading.contains(&identity)
-            && !self.awaited.contains(&identity.inode)
+            && self.awaited.binary_search(&identity.inode).is_err()
             && self.find_retired(identity).is_none()
-    }
-
-    /// Generations that earlier runs left unfinished are taken up one after the other.
-    pub fn await_earlier(&mut self, generations: &[Remembered]) {
-        self.awaited = generations.iter().map(|one| one.inode).collect();
-    }
-
-    /// Whatever was to be taken up was.
-    pub fn began(&mut self) {
-        self.awaited = HashSet::new();
     }
 
     /// Begins to read an opened file for `track`; `None` if it has a reader already.

@@ -69,6 +69,23 @@ fn a_rotated_name_that_matches_the_pattern_is_not_read_twice() {
 }
 
 #[test]
+fn a_rotated_file_with_an_entry_of_its_own_goes_on_there_though_a_new_path_searches_what_came_and_went()
+ {
+    let place = Place::new();
+    place.append("a.log.1", "one\n");
+    let running = Running::start(place.params("a.log*"), Arc::default());
+    running.expect(&["one"]);
+    running.close(Phase::AtEnd);
+    // Rotated once more while nobody looked, and written to, so that it is young enough for the search.
+    place.rename("a.log.1", "a.log.2");
+    place.append("a.log.2", "late\n");
+    place.append("a.log", "two\n");
+    let again = Running::start(place.params("a.log*"), Arc::default());
+    again.expect_count(2);
+    again.close(Phase::AtEnd);
+}
+
+#[test]
 fn a_truncated_file_is_read_from_its_head() {
     let place = Place::new();
     place.append("a.log", "one\ntwo\n");

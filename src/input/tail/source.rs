@@ -1,6 +1,7 @@
 //! The thread of a tail source: look, read, emit, write positions, sleep until something happens.
 
 use std::collections::{BTreeSet, HashMap};
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -171,7 +172,14 @@ impl Source {
         let mut files = lock(&shared)?;
         self.discover(&mut files);
         files.is_open = true;
-        self.write_positions(files, Write::Changes)
+        let written = self.write_positions(files, Write::Changes);
+        // Without a pos_file the next start is a first one too: it must not take for old what is read now.
+        let is_needed = self.memory.first_start && !self.params.read_from_head;
+        if is_needed || !written.as_ref().is_err_and(is_full) {
+            return written;
+        }
+        self.tell_store(written);
+        Ok(())
     }
 
     /// Does what can be done without waiting.
@@ -311,6 +319,11 @@ impl Source {
         }
         let written = self.write_positions(files, Write::Changes);
         self.clock.wrote(begun, Instant::now(), written.is_ok());
+        self.tell_store(written);
+    }
+
+    /// Says when positions begin to stand still, and when they move again.
+    fn tell_store(&mut self, written: anyhow::Result<()>) {
         let trouble = written.err().map(|error| format!("{error:#}"));
         if trouble != self.store_trouble {
             match &trouble {
@@ -424,6 +437,16 @@ impl Source {
     }
 }
 
+/// Whether the disk is full: that passes, and nothing is lost by waiting.
+fn is_full(error: &anyhow::Error) -> bool {
+    let kind =
+        |cause: &(dyn std::error::Error + 'static)| Some(cause.downcast_ref::<io::Error>()?.kind());
+    error
+        .chain()
+        .filter_map(kind)
+        .any(|kind| matches!(kind, ErrorKind::StorageFull | ErrorKind::QuotaExceeded))
+}
+
 /// A reader that died half-way through a file leaves nothing to trust.
 fn lock(files: &Mutex<Files>) -> anyhow::Result<MutexGuard<'_, Files>> {
     files
@@ -443,7 +466,7 @@ fn remember(
     let (longest, wait) = (params.line_limit(), params.rotate_wait.0);
     let mut known = Known::new(ledger.clone(), recalled, longest, wait);
     known.finished_earlier(found.finished);
-    known.await_earlier(&found.remembered);
+    known.await_inodes(found.remembered.iter().map(|entry| entry.inode));
     let mut memory = Memory::default();
     memory.keep(found.remembered);
     memory.starting = true;
