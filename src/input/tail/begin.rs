@@ -166,7 +166,8 @@ impl Source {
             track.resume_rotated(known, older, self.known_since());
         }
         // Before the positions are written, which say that everything older is known.
-        track.find_between(known, Some(opened.identity));
+        let memory = &mut self.memory;
+        track.find_between(known, Some(opened.identity), |sibling| memory.origin_of(sibling));
         match known.begin(opened, origin, State::Current, &track) {
             Ok(current) => track.add(current),
             Err(error) => return files.trouble(&path, &error),
@@ -181,7 +182,8 @@ impl Source {
         }
         let mut track = Track::new(path.clone(), self.tag(&path), &files.known.ledger);
         self.search_unseen(&mut track);
-        track.find_between(&mut files.known, None);
+        let memory = &mut self.memory;
+        track.find_between(&mut files.known, None, |sibling| memory.origin_of(sibling));
         if track.generations.is_empty() {
             files.known.ledger.close_path(track.number);
         } else {
@@ -197,7 +199,7 @@ impl Source {
         let mut track = Track::new(from.to_owned(), self.tag(from), &files.known.ledger);
         track.follow_rename(from, to);
         self.search_unseen(&mut track);
-        track.find_between(&mut files.known, None);
+        track.find_between(&mut files.known, None, |_| Origin::New);
         files.add(track);
     }
 

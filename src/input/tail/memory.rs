@@ -7,6 +7,8 @@ use std::cmp::Ordering;
 use std::path::Path;
 use std::time::SystemTime;
 
+use super::file::Origin;
+use super::listing::Sibling;
 use super::state_file::Remembered;
 
 /// The entries of an earlier run.
@@ -47,6 +49,12 @@ impl Memory {
         };
         let at = exact.or_else(near).copied();
         at.map(|at| self.take(at))
+    }
+
+    /// Where a file that was found by its name begins to be read: an earlier run may know it by another.
+    pub fn origin_of(&mut self, sibling: &Sibling) -> Origin {
+        let remembered = self.take_inode(&sibling.path, sibling.identity.inode);
+        remembered.map_or(Origin::New, |remembered| Origin::Resumed(remembered.resume))
     }
 
     /// What was read at this path last.

@@ -169,7 +169,8 @@ impl Track {
             // Listed after the path was opened: whatever is renamed from now on is open already.
             known.listings.forget_beside(&self.path);
         }
-        self.find_between(known, opened.as_ref().map(|opened| opened.identity));
+        let at_path = opened.as_ref().map(|opened| opened.identity);
+        self.find_between(known, at_path, |_| Origin::New);
         if let Some(opened) = opened {
             let current = known.begin(opened, Origin::New, State::Current, self)?;
             self.add(current);
@@ -232,8 +233,13 @@ impl Track {
         generation.begin_again(account, known.splitter());
     }
 
-    /// Begins to read the generations that the search finds; `at_path` is not one of them.
-    pub fn find_between(&mut self, known: &mut Known, at_path: Option<Identity>) {
+    /// Begins to read the generations that the search finds, each from its `origin`; `at_path` is not one of them.
+    pub fn find_between(
+        &mut self,
+        known: &mut Known,
+        at_path: Option<Identity>,
+        mut origin: impl FnMut(&Sibling) -> Origin,
+    ) {
         let Some(search) = self.search else {
             return;
         };
@@ -257,7 +263,7 @@ impl Track {
             };
             let young = age.is_none_or(|age| age >= search.floor);
             if young && Some(sibling.identity) != at_path && known.is_new(sibling.identity) {
-                self.add_rotated(known, &sibling, Origin::New);
+                self.add_rotated(known, &sibling, origin(&sibling));
             }
         }
     }
