@@ -167,7 +167,9 @@ impl Source {
         }
         // Before the positions are written, which say that everything older is known.
         let memory = &mut self.memory;
-        track.find_between(known, Some(opened.identity), |sibling| memory.origin_of(sibling));
+        track.find_between(known, Some(opened.identity), |sibling| {
+            memory.origin_of(sibling)
+        });
         match known.begin(opened, origin, State::Current, &track) {
             Ok(current) => track.add(current),
             Err(error) => return files.trouble(&path, &error),
