@@ -351,11 +351,11 @@ impl Track {
             if oldest.uncovered() > 0 && !flush(oldest, &self.tag, &self.path) {
                 break;
             }
-            let stuck = known.ledger.stuck(oldest.account);
-            if !stuck && !known.ledger.settled(oldest.account) {
+            // With a forgotten batch, too, what came before it may still become safe.
+            if !known.ledger.is_still(oldest.account) {
                 break;
             }
-            if stuck && self.unfinished.is_none() {
+            if known.ledger.stuck(oldest.account) && self.unfinished.is_none() {
                 self.unfinished = known
                     .ledger
                     .committed(oldest.account)

@@ -1,0 +1,30 @@
+//! Histories that once failed, by what they showed.
+
+use super::Action::*;
+use super::{Action, Setup, run};
+
+fn hold(pattern: &'static str, batch: Option<u64>, actions: &[Action]) {
+    for follow_inodes in [false, true] {
+        let setup = Setup {
+            pattern,
+            follow_inodes,
+            batch,
+        };
+        if let Err(reason) = run(setup, actions) {
+            panic!("{setup:?}\n{reason}");
+        }
+    }
+}
+
+#[test]
+fn what_is_in_flight_before_a_forgotten_batch_of_a_rotated_file_is_not_repeated() {
+    let actions = [
+        Append(3),
+        Look,
+        Lose(1),
+        Rotate { create: false },
+        Look,
+        Ack(0),
+    ];
+    hold("a.log", Some(2), &actions);
+}
