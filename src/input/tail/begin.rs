@@ -4,6 +4,7 @@
 //! `read_from_head`. The part of [`Source`] that is not the loop.
 
 use std::collections::{BTreeSet, HashMap};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -221,8 +222,9 @@ impl Source {
         self.memory.modified.unwrap_or_else(SystemTime::now)
     }
 
-    /// After the first expansion: entries whose path does not exist now may have been rotated away. Entries of a missing
-    /// directory, and of files that cannot be read yet, are kept; the others are dropped, as in Fluentd.
+    /// After the first expansion: entries whose path does not exist now, or names a file that is read under another path, may have
+    /// been rotated away. Entries of a missing directory, and of files that cannot be read yet, are kept; the others are
+    /// dropped, as in Fluentd.
     fn resume_vanished(&mut self, files: &mut Files, globbed: &BTreeSet<PathBuf>) {
         let mut kept = Vec::new();
         let mut directories: HashMap<PathBuf, bool> = HashMap::new();
@@ -239,7 +241,7 @@ impl Source {
             let wanted = self.fixed.contains(path) || globbed.contains(path);
             if !there || (wanted && files.troubles.contains_key(path)) {
                 kept.push(remembered);
-            } else if self.matcher.covers(path) && !path.exists() {
+            } else if self.matcher.covers(path) && inode_at(path) != Some(remembered.inode) {
                 self.resume_elsewhere(files, remembered);
             }
         }
@@ -263,4 +265,8 @@ impl Source {
     fn tag(&self, path: &Path) -> Tag {
         Tag::new(&tag_for(&self.params.tag, &path.to_string_lossy()))
     }
+}
+
+fn inode_at(path: &Path) -> Option<u64> {
+    std::fs::metadata(path).ok().map(|meta| meta.ino())
 }

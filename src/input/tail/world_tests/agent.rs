@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use super::super::bell::Seen;
+use super::super::file::Identity;
 use super::super::source::{Source, Step};
 use super::super::*;
 use super::Setup;
@@ -160,13 +161,19 @@ impl Agent {
         self.source.clock.wrote(long_ago, long_ago, true);
     }
 
-    /// The inodes of the files that it holds open.
-    pub fn held(&self) -> HashSet<u64> {
+    /// The files that it holds open.
+    pub fn held(&self) -> HashSet<Identity> {
         let files = self.source.files.lock().expect("no panic");
         let all = files.tracks.values().flat_map(|track| &track.generations);
         all.filter(|generation| generation.file.is_some())
-            .map(|generation| generation.identity.inode)
+            .map(|generation| generation.identity)
             .collect()
+    }
+
+    /// Whether it has read this file, and reads it no more.
+    pub fn has_finished(&self, file: Identity) -> bool {
+        let files = self.source.files.lock().expect("no panic");
+        !files.known.reading.contains(&file) && files.known.find_retired(file).is_some()
     }
 
     /// Stops reading; `drain` is given the time in which outputs do what they can.
@@ -209,9 +216,12 @@ impl OnDisk {
     pub fn knows(&self, life: &Life) -> bool {
         match &self.state {
             Some(state) => state.iter().any(|generation| {
-                generation.inode == life.inode && generation.resume.born == life.born
+                generation.inode == life.file.inode && generation.resume.born == life.file.born
             }),
-            None => self.entries.iter().any(|entry| entry.inode == life.inode),
+            None => self
+                .entries
+                .iter()
+                .any(|entry| entry.inode == life.file.inode),
         }
     }
 

@@ -7,6 +7,8 @@ use std::os::unix::fs::MetadataExt;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
+use super::super::file::Identity;
+use super::agent::Agent;
 use super::lives::{Life, Line, Place};
 use super::world::World;
 
@@ -29,13 +31,17 @@ impl World {
         let file = OpenOptions::new().append(true).create(true).open(path);
         let meta = file.and_then(|file| file.metadata()).expect("a file");
         if let Some(life) = self.at(CURRENT) {
-            assert_eq!(self.lives[life].inode, meta.ino(), "the model is wrong");
+            assert_eq!(
+                self.lives[life].file,
+                Identity::of(&meta),
+                "the model is wrong"
+            );
             return life;
         }
-        if self.lives.iter().any(|life| life.inode == meta.ino()) {
+        if self.lives.iter().any(|life| life.file.inode == meta.ino()) {
             self.note("inode used again");
         }
-        let life = Life::new(meta.ino(), meta.created().ok(), CURRENT);
+        let life = Life::new(Identity::of(&meta), CURRENT);
         self.lives.push(life);
         self.lives.len() - 1
     }
@@ -74,7 +80,6 @@ impl World {
                 split: begun.map(|begun| begun.len()),
                 excuse: None,
                 copied: false,
-                lost: false,
             });
         }
     }
@@ -182,7 +187,7 @@ impl World {
         let name = format!("{CURRENT}.1");
         fs::copy(self.path(CURRENT), self.path(&name)).expect("copied");
         let meta = fs::metadata(self.path(&name)).expect("a file");
-        let mut copy = Life::new(meta.ino(), meta.created().ok(), &name);
+        let mut copy = Life::new(Identity::of(&meta), &name);
         let original = &mut self.lives[life];
         (copy.length, copy.half) = (original.length, original.half.clone());
         let excuse = (!self.is_watched(&name)).then_some("a copy that nobody asks for");
@@ -206,9 +211,8 @@ impl World {
             return;
         }
         let new = Life {
-            opened: old.opened,
             given_up: old.given_up,
-            ..Life::new(old.inode, old.born, &name)
+            ..Life::new(old.file, &name)
         };
         // Otherwise a text of the same length may get the same time.
         self.tick();
@@ -240,16 +244,14 @@ impl World {
             return;
         };
         fs::remove_file(self.path(&name)).expect("removed");
-        let inode = self.lives[life].inode;
-        if self
-            .agent
-            .as_ref()
-            .is_some_and(|agent| agent.held().contains(&inode))
-        {
+        let file = self.lives[life].file;
+        let is_held = |agent: &Agent| agent.held().contains(&file);
+        if self.agent.as_ref().is_some_and(is_held) {
             self.note("deleted while held open");
             self.lives[life].place = Place::Held;
             // A batch was lost, and the next start cannot read it again.
-            for line in self.lives[life].lines.iter_mut().filter(|line| line.lost) {
+            let lines = self.lives[life].lines.iter_mut();
+            for line in lines.filter(|line| line.is_partly_in(&self.lost)) {
                 line.excuse
                     .get_or_insert("its batch was lost, then its file");
             }

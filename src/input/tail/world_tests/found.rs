@@ -28,3 +28,15 @@ fn what_is_in_flight_before_a_forgotten_batch_of_a_rotated_file_is_not_repeated(
     ];
     hold("a.log", Some(2), &actions);
 }
+
+#[test]
+fn a_generation_is_read_under_an_odd_name_when_the_name_it_had_is_that_of_another() {
+    let actions = [
+        Burst(2),
+        Rotate { create: false },
+        Stop(1),
+        Rotate { create: true },
+        RenameOddly(0),
+    ];
+    hold("a.log*", Some(1), &actions);
+}

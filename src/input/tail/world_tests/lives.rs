@@ -1,22 +1,20 @@
 //! The model: what was written, in which life of which file, and where that file is now.
 
 use std::collections::{HashMap, HashSet};
-use std::time::SystemTime;
+
+use super::super::file::Identity;
 
 /// One life of one inode: from its creation, or the truncation before, to its deletion or the next truncation.
 #[derive(Debug)]
 pub struct Life {
-    pub inode: u64,
-    pub born: Option<SystemTime>,
+    pub file: Identity,
     pub place: Place,
     pub lines: Vec<Line>,
     /// Its length in bytes, an unfinished line included.
     pub length: u64,
     /// What stands behind the last newline.
     pub half: Option<String>,
-    /// The agent has had it open in this run.
-    pub opened: bool,
-    /// And has it open no more.
+    /// The agent has read it, and reads it no more.
     pub given_up: bool,
 }
 
@@ -43,8 +41,6 @@ pub struct Line {
     pub excuse: Option<&'static str>,
     /// It is a copy of another: read, if at all, as another line of the same text.
     pub copied: bool,
-    /// The receipt of its batch was dropped in this run.
-    pub lost: bool,
 }
 
 /// How often each text was safe.
@@ -88,15 +84,13 @@ impl Texts for HashSet<String> {
 }
 
 impl Life {
-    pub fn new(inode: u64, born: Option<SystemTime>, name: &str) -> Life {
+    pub fn new(file: Identity, name: &str) -> Life {
         Life {
-            inode,
-            born,
+            file,
             place: Place::Named(name.to_owned()),
             lines: Vec::new(),
             length: 0,
             half: None,
-            opened: false,
             given_up: false,
         }
     }

@@ -44,6 +44,8 @@ pub struct World {
     told_safe: HashMap<usize, u64>,
     /// The life that the application has let go of last.
     pub let_go: Option<usize>,
+    /// The texts whose receipts were dropped in this run.
+    pub lost: HashSet<String>,
     /// The pos_file or its side file was damaged since the last stop.
     pub is_hurt: bool,
     /// What happened, and how often.
@@ -66,6 +68,7 @@ impl World {
             last: HashMap::new(),
             told_safe: HashMap::new(),
             let_go: None,
+            lost: HashSet::new(),
             is_hurt: false,
             seen: BTreeMap::new(),
         };
@@ -119,9 +122,9 @@ impl World {
             self.told_safe.clear();
         }
         for life in &mut self.lives {
-            life.opened = false;
-            life.lines.iter_mut().for_each(|line| line.lost = false);
+            life.given_up = false;
         }
+        self.lost.clear();
         let to = self.receiver.clone();
         let path = self.path(self.setup.pattern);
         self.agent = Some(Agent::start(&self.setup, path, self.pos_file(), to));
@@ -151,7 +154,7 @@ impl World {
             let position = told
                 .entries
                 .iter()
-                .filter(|entry| entry.inode == life.inode);
+                .filter(|entry| entry.inode == life.file.inode);
             let position = position.map(|entry| entry.position).max().unwrap_or(0);
             if position > life.safe_end(0, &*safe) {
                 let skipped = life.lines.iter_mut().filter(|line| line.start < position);
@@ -166,7 +169,7 @@ impl World {
             return;
         };
         let told = OnDisk::read(&self.pos_file());
-        if !agent.held().contains(&self.lives[life].inode) && !told.knows(&self.lives[life]) {
+        if !agent.held().contains(&self.lives[life].file) && !told.knows(&self.lives[life]) {
             let receiver = self.receiver.clone();
             let (safe, flying) = (receiver.safe(), receiver.texts());
             self.lives[life].excuse("renamed before anybody knew it", &safe, &flying);
@@ -183,21 +186,18 @@ impl World {
         let receiver = self.receiver.clone();
         let (safe, flying) = (receiver.safe(), receiver.texts());
         for life in &mut self.lives {
-            for line in life
-                .lines
-                .iter_mut()
-                .filter(|line| line.is_partly_in(&lost))
-            {
-                match life.place {
-                    Place::Named(_) => line.lost = true,
-                    Place::Held => line.excuse = Some("its file was gone, then its batch"),
-                    Place::Gone => {}
+            if life.place == Place::Held {
+                let lines = life.lines.iter_mut();
+                for line in lines.filter(|line| line.is_partly_in(&lost)) {
+                    line.excuse = Some("its file was gone, then its batch");
                 }
             }
             if life.place == Place::Gone {
                 life.excuse("its file was gone, then its batch", &safe, &flying);
             }
         }
+        drop(safe);
+        self.lost.extend(lost);
     }
 
     /// Damages the pos_file or its side file while nobody runs.
@@ -298,7 +298,7 @@ impl World {
         let safe = self.receiver.safe();
         let told = OnDisk::read(&self.pos_file()).positions();
         for (inode, positions) in told {
-            let ends = self.lives.iter().filter(|life| life.inode == inode);
+            let ends = self.lives.iter().filter(|life| life.file.inode == inode);
             // A position may be that of an earlier life of the inode: what is told of that one is not forgotten at once.
             let Some(end) = ends.map(|life| life.safe_end(0, &*safe)).max() else {
                 continue;
@@ -317,16 +317,8 @@ impl World {
             return;
         };
         let held = agent.held();
-        for life in self
-            .lives
-            .iter_mut()
-            .filter(|life| life.place != Place::Gone)
-        {
-            if held.contains(&life.inode) {
-                (life.opened, life.given_up) = (true, false);
-            } else if life.opened {
-                life.given_up = true;
-            }
+        for life in &mut self.lives {
+            life.given_up = !held.contains(&life.file) && agent.has_finished(life.file);
         }
     }
 
@@ -358,10 +350,8 @@ impl World {
 
     /// Whether only a start reads what is missing.
     pub fn has_lost_batches(&self) -> bool {
-        let lines = self.lives.iter().flat_map(|life| &life.lines);
-        lines
-            .filter(|line| line.excuse.is_none())
-            .any(|line| line.lost)
+        let mut lines = self.lives.iter().flat_map(|life| &life.lines);
+        lines.any(|line| line.excuse.is_none() && line.is_partly_in(&self.lost))
     }
 
     /// What can be asked for, and is not safe.
@@ -388,7 +378,7 @@ impl World {
             });
             format!(
                 "\n  inode {} {:?} half {:?}{}",
-                life.inode,
+                life.file.inode,
                 life.place,
                 life.half,
                 lines.collect::<String>()
