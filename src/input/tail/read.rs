@@ -13,7 +13,7 @@ use tracing::warn;
 
 use super::complaints::Complaints;
 use super::encoding::{Encodings, utf8};
-use super::evidence::OVERLAP;
+use super::evidence::{OVERLAP, Overlap};
 use super::file::{Generation, Held};
 use super::lines::{Line, chomp};
 use super::params::Params;
@@ -201,7 +201,7 @@ impl Reader {
                 let newline = self.encodings.newline;
                 let allowed = self.throttle.cut(generation, source.path, fresh, newline);
                 let (taken, left) = fresh.split_at(allowed);
-                generation.overlap.advance(taken);
+                generation.overlap = Overlap::of(&buffer[..before + taken.len()]);
                 generation.head.advance(taken);
                 self.take(generation, source, taken);
                 if left.is_empty() {
