@@ -60,9 +60,12 @@ impl World {
         for _ in 0..lines {
             let number = self.written;
             self.written += 1;
-            // Now and then a line that is longer than what is remembered of a file's head.
-            let long = if number % 7 == 3 { 300 } else { 0 };
-            let rest = format!("line {number}{}", "x".repeat(long));
+            // Now and then a line that is longer than what is remembered of a file's head, or one that ends as others do.
+            let rest = match number % 7 {
+                3 => format!("line {number} {}", format!("{number} ").repeat(150)),
+                5 => format!("line {number} {}", "x".repeat(40)),
+                _ => format!("line {number}"),
+            };
             let begun = self.lives[life].half.take();
             let start = self.lives[life].length - begun.as_ref().map_or(0, String::len) as u64;
             self.put(life, &format!("{rest}\n"));
@@ -145,7 +148,8 @@ impl World {
         let before = self.lives[life].lines.len();
         self.append(life, lines);
         let name = self.lives[life].name().unwrap_or_default();
-        if self.lives[life].given_up && !self.is_watched(name) {
+        let is_over = self.lives[life].given_up || self.lives[life].is_copy;
+        if is_over && !self.is_watched(name) {
             for line in &mut self.lives[life].lines[before..] {
                 line.excuse = Some("written after its file was given up");
             }
@@ -188,6 +192,7 @@ impl World {
         fs::copy(self.path(CURRENT), self.path(&name)).expect("copied");
         let meta = fs::metadata(self.path(&name)).expect("a file");
         let mut copy = Life::new(Identity::of(&meta), &name);
+        copy.is_copy = true;
         let original = &mut self.lives[life];
         (copy.length, copy.half) = (original.length, original.half.clone());
         let excuse = (!self.is_watched(&name)).then_some("a copy that nobody asks for");
@@ -212,6 +217,7 @@ impl World {
         }
         let new = Life {
             given_up: old.given_up,
+            is_copy: old.is_copy,
             ..Life::new(old.file, &name)
         };
         // Otherwise a text of the same length may get the same time.

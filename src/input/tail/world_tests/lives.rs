@@ -14,6 +14,8 @@ pub struct Life {
     pub length: u64,
     /// What stands behind the last newline.
     pub half: Option<String>,
+    /// What copytruncate made.
+    pub is_copy: bool,
     /// The agent has read it, and reads it no more.
     pub given_up: bool,
 }
@@ -91,6 +93,7 @@ impl Life {
             lines: Vec::new(),
             length: 0,
             half: None,
+            is_copy: false,
             given_up: false,
         }
     }
@@ -102,10 +105,19 @@ impl Life {
         }
     }
 
-    /// Where the first byte behind `from` stands that is not safe, nor excused.
-    pub fn safe_end(&self, from: u64, safe: &impl Texts) -> u64 {
+    /// Where the first byte stands that is not safe, nor excused.
+    pub fn safe_end(&self, safe: &impl Texts) -> u64 {
+        self.end_of(safe, |line| line.excuse.is_some())
+    }
+
+    /// Where the first byte behind `from` stands that is not among these.
+    pub fn end_behind(&self, from: u64, safe: &impl Texts) -> u64 {
+        self.end_of(safe, |line| line.end <= from)
+    }
+
+    fn end_of(&self, safe: &impl Texts, passes: impl Fn(&Line) -> bool) -> u64 {
         for line in &self.lines {
-            if line.end <= from || line.excuse.is_some() || line.is_in(safe) {
+            if passes(line) || line.is_in(safe) {
                 continue;
             }
             return match line.split {

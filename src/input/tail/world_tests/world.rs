@@ -156,7 +156,7 @@ impl World {
                 .iter()
                 .filter(|entry| entry.inode == life.file.inode);
             let position = position.map(|entry| entry.position).max().unwrap_or(0);
-            if position > life.safe_end(0, &*safe) {
+            if position > life.safe_end(&*safe) {
                 let skipped = life.lines.iter_mut().filter(|line| line.start < position);
                 skipped.for_each(|line| line.excuse = Some("an old position of its inode"));
             }
@@ -250,7 +250,7 @@ impl World {
         let lives = self.lives.iter().enumerate();
         let ends = lives.map(|(at, life)| {
             let from = before.get(&at).copied().unwrap_or_default();
-            (at, life.safe_end(from, &*safe))
+            (at, life.end_behind(from, &*safe))
         });
         self.told_safe = ends.collect();
         Ok(())
@@ -300,7 +300,7 @@ impl World {
         for (inode, positions) in told {
             let ends = self.lives.iter().filter(|life| life.file.inode == inode);
             // A position may be that of an earlier life of the inode: what is told of that one is not forgotten at once.
-            let Some(end) = ends.map(|life| life.safe_end(0, &*safe)).max() else {
+            let Some(end) = ends.map(|life| life.safe_end(&*safe)).max() else {
                 continue;
             };
             if let Some(position) = positions.into_iter().find(|position| *position > end) {
