@@ -40,3 +40,20 @@ fn a_generation_is_read_under_an_odd_name_when_the_name_it_had_is_that_of_anothe
     ];
     hold("a.log*", Some(1), &actions);
 }
+
+#[test]
+fn another_life_of_a_finished_generation_is_not_repeated_after_a_clean_stop() {
+    let actions = [
+        Append(1),
+        Look,
+        Stop(2),
+        Rotate { create: true },
+        Look,
+        Ack(0),
+        Look,
+        Regrow(0),
+        Look,
+        Stop(2),
+    ];
+    hold("a.log*", None, &actions);
+}
