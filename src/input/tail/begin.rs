@@ -143,11 +143,15 @@ impl Source {
         let known = &mut files.known;
         let mut track = Track::new(path.clone(), self.tag(&path), &known.ledger);
         let origin = match self.memory.take_inode(&path, opened.identity.inode) {
-            Some(remembered) => Origin::Resumed(remembered.resume),
-            None => match self.memory.take_path(&path) {
+            Some(remembered) if remembered.may_be(opened.identity) => {
+                Origin::Resumed(remembered.resume)
+            }
+            other => match other.or_else(|| self.memory.take_path(&path)) {
                 Some(mut remembered) => {
-                    // It stood at the path: whoever wrote the entry, its rest is missed.
-                    remembered.kind = Kind::Owed;
+                    if remembered.path == path {
+                        // It stood at the path: whoever wrote the entry, its rest is missed.
+                        remembered.kind = Kind::Owed;
+                    }
                     track.resume_rotated(known, remembered, self.known_since());
                     Origin::New
                 }
@@ -254,8 +258,9 @@ impl Source {
             Some(track) => track,
             None => Track::new(path.clone(), self.tag(&path), &files.known.ledger),
         };
+        let is_owed = remembered.kind == Kind::Owed;
         track.resume_rotated(&mut files.known, remembered, self.known_since());
-        if track.is_empty() {
+        if track.is_empty() && !is_owed {
             files.known.ledger.close_path(track.number);
         } else {
             files.add(track);

@@ -279,6 +279,14 @@ impl Track {
                 known.listings.forget_beside(&self.path);
                 continue;
             };
+            if !remembered.may_be(sibling.identity) {
+                // Nothing is left of it, but there may be others that came after it.
+                self.search_since(floor, true);
+                if remembered.kind == Kind::Owed {
+                    tell_lost(&remembered);
+                }
+                return;
+            }
             if known.reading.contains(&sibling.identity) {
                 return;
             }

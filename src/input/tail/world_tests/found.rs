@@ -42,6 +42,30 @@ fn a_generation_is_read_under_an_odd_name_when_the_name_it_had_is_that_of_anothe
 }
 
 #[test]
+fn what_came_before_a_file_with_the_inode_of_a_deleted_one_is_found_at_start() {
+    let actions = [
+        Append(1),
+        Look,
+        Delete(0),
+        Append(2),
+        Kill,
+        Rotate { create: true },
+    ];
+    hold("a.log", Some(1), &actions);
+    let actions = [
+        Append(1),
+        Look,
+        Delete(0),
+        Rotate { create: true },
+        Kill,
+        Burst(4),
+    ];
+    hold("a.log", Some(1), &actions);
+    let rotated = [&actions[..], &[Rotate { create: false }]].concat();
+    hold("a.log", Some(1), &rotated);
+}
+
+#[test]
 fn another_life_of_a_finished_generation_is_not_repeated_after_a_clean_stop() {
     let actions = [
         Append(1),
