@@ -4,6 +4,7 @@
 //! `read_from_head`. The part of [`Source`] that is not the loop.
 
 use std::collections::{BTreeSet, HashMap};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -143,11 +144,15 @@ impl Source {
         let known = &mut files.known;
         let mut track = Track::new(path.clone(), self.tag(&path), &known.ledger);
         let origin = match self.memory.take_inode(&path, opened.identity.inode) {
-            Some(remembered) => Origin::Resumed(remembered.resume),
-            None => match self.memory.take_path(&path) {
+            Some(remembered) if remembered.may_be(opened.identity) => {
+                Origin::Resumed(remembered.resume)
+            }
+            other => match other.or_else(|| self.memory.take_path(&path)) {
                 Some(mut remembered) => {
-                    // It stood at the path: whoever wrote the entry, its rest is missed.
-                    remembered.kind = Kind::Owed;
+                    if remembered.path == path {
+                        // It stood at the path: whoever wrote the entry, its rest is missed.
+                        remembered.kind = Kind::Owed;
+                    }
                     track.resume_rotated(known, remembered, self.known_since());
                     Origin::New
                 }
@@ -218,8 +223,9 @@ impl Source {
         self.memory.modified.unwrap_or_else(SystemTime::now)
     }
 
-    /// After the first expansion: entries whose path does not exist now may have been rotated away. Entries of a missing
-    /// directory, and of files that cannot be read yet, are kept; the others are dropped, as in Fluentd.
+    /// After the first expansion: entries whose path does not exist now, or names a file that is read under another path, may have
+    /// been rotated away. Entries of a missing directory, and of files that cannot be read yet, are kept; the others are
+    /// dropped, as in Fluentd.
     fn resume_vanished(&mut self, files: &mut Files, globbed: &BTreeSet<PathBuf>) {
         let mut kept = Vec::new();
         let mut directories: HashMap<PathBuf, bool> = HashMap::new();
@@ -236,7 +242,7 @@ impl Source {
             let wanted = self.fixed.contains(path) || globbed.contains(path);
             if !there || (wanted && files.troubles.contains_key(path)) {
                 kept.push(remembered);
-            } else if self.matcher.covers(path) && !path.exists() {
+            } else if self.matcher.covers(path) && inode_at(path) != Some(remembered.inode) {
                 self.resume_elsewhere(files, remembered);
             }
         }
@@ -249,8 +255,9 @@ impl Source {
             Some(track) => track,
             None => Track::new(path.clone(), self.tag(&path), &files.known.ledger),
         };
+        let is_owed = remembered.kind == Kind::Owed;
         track.resume_rotated(&mut files.known, remembered, self.known_since());
-        if track.is_empty() {
+        if track.is_empty() && !is_owed {
             files.known.ledger.close_path(track.number);
         } else {
             files.add(track);
@@ -260,4 +267,8 @@ impl Source {
     fn tag(&self, path: &Path) -> Tag {
         Tag::new(&tag_for(&self.params.tag, &path.to_string_lossy()))
     }
+}
+
+fn inode_at(path: &Path) -> Option<u64> {
+    std::fs::metadata(path).ok().map(|meta| meta.ino())
 }

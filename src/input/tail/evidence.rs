@@ -9,24 +9,27 @@ use std::time::SystemTime;
 
 use crc32fast::Hasher;
 
-/// So many bytes before the position are read again with the next read.
-pub const OVERLAP: usize = 16;
+/// So many bytes before the position are read again with the next read: as a rule more than one line, as lines of one length may end
+/// alike.
+pub const OVERLAP: usize = 256;
 /// So many first bytes of a file are remembered by their checksum.
 pub const HEAD: usize = 256;
 
-/// The last bytes that were read.
+/// The checksum of the last bytes that were read.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Overlap {
-    bytes: [u8; OVERLAP],
-    length: u8,
+    length: u16,
+    sum: u32,
 }
 
 impl Overlap {
-    /// The end of these bytes.
+    /// The end of these bytes, which begin with the overlap before.
     pub fn of(read: &[u8]) -> Overlap {
-        let mut overlap = Overlap::default();
-        overlap.advance(read);
-        overlap
+        let end = &read[read.len().saturating_sub(OVERLAP)..];
+        Overlap {
+            length: end.len() as u16,
+            sum: crc32fast::hash(end),
+        }
     }
 
     /// How many bytes the next read has to begin before the position.
@@ -35,27 +38,8 @@ impl Overlap {
     }
 
     /// Whether a read that began so far before the position found what was there before.
-    pub fn fits(&self, read: &[u8]) -> bool {
-        read.starts_with(self.bytes())
-    }
-
-    /// More bytes were read.
-    pub fn advance(&mut self, fresh: &[u8]) {
-        if fresh.len() >= OVERLAP {
-            self.bytes.copy_from_slice(&fresh[fresh.len() - OVERLAP..]);
-            self.length = OVERLAP as u8;
-            return;
-        }
-        let kept = self.len().min(OVERLAP - fresh.len());
-        let from = self.len() - kept;
-        self.bytes.copy_within(from..from + kept, 0);
-        self.bytes[kept..kept + fresh.len()].copy_from_slice(fresh);
-        self.length = (kept + fresh.len()) as u8;
-    }
-
-    /// The bytes, oldest first.
-    pub fn bytes(&self) -> &[u8] {
-        &self.bytes[..self.len()]
+    pub fn fits(&self, known: &[u8]) -> bool {
+        known.len() == self.len() && crc32fast::hash(known) == self.sum
     }
 }
 

@@ -201,11 +201,11 @@ impl Generation {
         self.modified = modified;
     }
 
-    /// These bytes come next: what shows later that the file is the same.
-    pub fn know(&mut self, fresh: &[u8], ledger: &Ledger) {
-        self.overlap.advance(fresh);
+    /// The last `fresh` of these bytes come next: what shows later that the file is the same.
+    pub fn know(&mut self, read: &[u8], fresh: usize, ledger: &Ledger) {
+        self.overlap = Overlap::of(read);
         if !self.head.is_whole() {
-            self.head.advance(fresh);
+            self.head.advance(&read[read.len() - fresh..]);
             ledger.know_head(self.account, self.head.mark());
         }
     }

@@ -182,3 +182,21 @@ fn each_line_of_each_file_is_accounted_for_at_any_moment() {
     assert!(sum(|t| t.safe_lines) > 0 && sum(|t| t.forgotten_lines) > 0);
     running.close(Phase::Now);
 }
+
+#[test]
+fn lines_of_one_length_that_end_alike_do_not_hide_a_truncation() {
+    let place = Place::new();
+    let line = |number: u32| format!("{number:08} GET /health HTTP/1.1 200 OK\n");
+    let lines = |range: std::ops::Range<u32>| range.map(line).collect::<String>();
+    place.append("a.log", &lines(0..5));
+    let params = Params {
+        // Both changes are seen in one look.
+        enable_stat_watcher: false,
+        ..place.params("a.log")
+    };
+    let running = Running::start(params, Arc::default());
+    running.expect_count(5);
+    fs::write(place.at("a.log"), lines(5..13)).expect("written");
+    running.expect_count(13);
+    running.close(Phase::Now);
+}

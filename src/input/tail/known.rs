@@ -161,13 +161,17 @@ impl Known {
         }
         let origin = self.find_retired(identity).map_or(origin, Origin::Resumed);
         let origin = self.recalled.take(identity, &opened.first, origin);
+        let safe = self.safe_of_retired(identity);
         let (position, before, doubt) = opened.start(origin)?;
         if let Some(doubt) = doubt {
             warn!(path = %track.path.display(), inode = identity.inode, size = opened.size, "{doubt}, reading it from its head");
         }
         self.reading.insert(identity);
         self.changes += 1;
-        let account = match self.safe_of_retired(identity) {
+        // From now on its own account tells how far it was read, in another life perhaps.
+        self.retired.retain(|retired| retired.identity != identity);
+        self.finished_before.remove(&identity.inode);
+        let account = match safe {
             Some(safe) if safe < position => self.ledger.open_stuck(track.number, safe, position),
             _ => self.open_account(track.number, identity, position),
         };

@@ -168,6 +168,6 @@ fn absolute(path: &Path) -> PathBuf {
 }
 
 #[cfg(test)]
-mod model_tests;
-#[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod world_tests;

@@ -297,6 +297,13 @@ impl Ledger {
         self.book().accounts.get(&account).is_some_and(|p| p.stuck)
     }
 
+    /// Whether nothing is in flight that could move the position of this generation.
+    pub fn is_still(&self, account: Account) -> bool {
+        let book = self.book();
+        let prefix = book.accounts.get(&account);
+        prefix.is_none_or(|prefix| prefix.open.is_empty())
+    }
+
     /// Bytes that are held in memory until their batches are released.
     pub fn in_flight(&self) -> u64 {
         self.in_flight.load(Ordering::Acquire)
@@ -445,6 +452,7 @@ mod tests {
             let all = sizes.iter().all(|(_, safe)| *safe);
             prop_assert_eq!(ledger.settled(account), all);
             prop_assert_eq!(ledger.stuck(account), !all);
+            prop_assert!(ledger.is_still(account));
             prop_assert_eq!(ledger.in_flight(), 0);
             let lost: u64 = sizes.iter().filter(|(_, safe)| !safe).map(|(size, _)| size).sum();
             prop_assert_eq!(ledger.unsafe_bytes(), lost);

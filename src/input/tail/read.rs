@@ -201,7 +201,7 @@ impl Reader {
                 let newline = self.encodings.newline;
                 let allowed = self.throttle.cut(generation, source.path, fresh, newline);
                 let (taken, left) = fresh.split_at(allowed);
-                generation.know(taken, &self.ledger);
+                generation.know(&buffer[..before + taken.len()], taken.len(), &self.ledger);
                 self.take(generation, source, taken);
                 if left.is_empty() {
                     Got::Bytes(fresh.len())

@@ -259,3 +259,20 @@ fn a_stop_leaves_the_unfinished_line_for_the_next_start() {
     second.expect(&["unfinished"]);
     second.close(Phase::Now);
 }
+
+#[test]
+fn a_known_generation_that_grew_while_stopped_is_not_repeated_beside_a_new_file() {
+    let place = Place::new();
+    place.append("a.log.1", "one\n");
+    let first = Running::start(place.params("a.log*"), Arc::default());
+    first.expect(&["one"]);
+    first.close(Phase::Now);
+    place.append("a.log.1", "two\n");
+    place.append("a.log", "three\n");
+    let second = Running::start(place.params("a.log*"), Arc::default());
+    second.expect_count(2);
+    let mut texts = second.sink.texts();
+    texts.sort();
+    assert_eq!(texts, ["three", "two"]);
+    second.close(Phase::Now);
+}

@@ -43,7 +43,7 @@ pub struct Source {
     pub(super) bell: Arc<Bell>,
     pub(super) watch: Watch,
     /// Shared with the thread of the file events.
-    files: Arc<Mutex<Files>>,
+    pub(super) files: Arc<Mutex<Files>>,
     ledger: Arc<Ledger>,
     /// Files with a fixed name, which may appear at any time.
     pub(super) fixed: BTreeSet<PathBuf>,

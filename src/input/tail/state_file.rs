@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 use tracing::warn;
 
 use super::evidence::{HeadMark, Resume};
+use super::file::Identity;
 use super::pos_file::{Entry, beside, put};
 use super::recalled::nanoseconds;
 
@@ -36,6 +37,14 @@ pub struct Remembered {
     pub resume: Resume,
     /// What it is.
     pub kind: Kind,
+}
+
+impl Remembered {
+    /// Whether a file of this identity may be it: an inode is used again.
+    pub fn may_be(&self, identity: Identity) -> bool {
+        let born = self.resume.born.zip(identity.born);
+        self.inode == identity.inode && born.is_none_or(|(then, now)| then == now)
+    }
 }
 
 /// What becomes of a remembered generation.

@@ -168,7 +168,8 @@ impl Track {
             // Listed after the path was opened: whatever is renamed from now on is open already.
             known.listings.forget_beside(&self.path);
         }
-        self.find_between(known, opened.as_ref().map(|opened| opened.identity));
+        let at_path = opened.as_ref().map(|opened| opened.identity);
+        self.find_between(known, at_path);
         if let Some(opened) = opened {
             let current = known.begin(opened, Origin::New, State::Current, self)?;
             self.add(current);
@@ -272,6 +273,14 @@ impl Track {
                 known.listings.forget_beside(&self.path);
                 continue;
             };
+            if !remembered.may_be(sibling.identity) {
+                // Nothing is left of it, but there may be others that came after it.
+                self.search_since(floor, true);
+                if remembered.kind == Kind::Owed {
+                    tell_lost(&remembered);
+                }
+                return;
+            }
             if known.reading.contains(&sibling.identity) {
                 return;
             }
@@ -344,11 +353,11 @@ impl Track {
             if oldest.uncovered() > 0 && !flush(oldest, &self.tag, &self.path) {
                 break;
             }
-            let stuck = known.ledger.stuck(oldest.account);
-            if !stuck && !known.ledger.settled(oldest.account) {
+            // With a forgotten batch, too, what came before it may still become safe.
+            if !known.ledger.is_still(oldest.account) {
                 break;
             }
-            if stuck && self.unfinished.is_none() {
+            if known.ledger.stuck(oldest.account) && self.unfinished.is_none() {
                 self.unfinished = known
                     .ledger
                     .committed(oldest.account)

@@ -1,0 +1,83 @@
+//! Histories that once failed, by what they showed.
+
+use super::Action::*;
+use super::{Action, Setup, run};
+
+fn hold(pattern: &'static str, batch: Option<u64>, actions: &[Action]) {
+    for follow_inodes in [false, true] {
+        let setup = Setup {
+            pattern,
+            follow_inodes,
+            batch,
+        };
+        if let Err(reason) = run(setup, actions) {
+            panic!("{setup:?}\n{reason}");
+        }
+    }
+}
+
+#[test]
+fn what_is_in_flight_before_a_forgotten_batch_of_a_rotated_file_is_not_repeated() {
+    let actions = [
+        Append(3),
+        Look,
+        Lose(1),
+        Rotate { create: false },
+        Look,
+        Ack(0),
+    ];
+    hold("a.log", Some(2), &actions);
+}
+
+#[test]
+fn a_generation_is_read_under_an_odd_name_when_the_name_it_had_is_that_of_another() {
+    let actions = [
+        Burst(2),
+        Rotate { create: false },
+        Stop(1),
+        Rotate { create: true },
+        RenameOddly(0),
+    ];
+    hold("a.log*", Some(1), &actions);
+}
+
+#[test]
+fn what_came_before_a_file_with_the_inode_of_a_deleted_one_is_found_at_start() {
+    let actions = [
+        Append(1),
+        Look,
+        Delete(0),
+        Append(2),
+        Kill,
+        Rotate { create: true },
+    ];
+    hold("a.log", Some(1), &actions);
+    let actions = [
+        Append(1),
+        Look,
+        Delete(0),
+        Rotate { create: true },
+        Kill,
+        Burst(4),
+    ];
+    hold("a.log", Some(1), &actions);
+    let rotated = [&actions[..], &[Rotate { create: false }]].concat();
+    hold("a.log", Some(1), &rotated);
+}
+
+#[test]
+fn another_life_of_a_finished_generation_is_not_repeated_after_a_clean_stop() {
+    let actions = [
+        Append(1),
+        Look,
+        Stop(2),
+        Rotate { create: true },
+        Look,
+        Ack(0),
+        Look,
+        Regrow(0),
+        Look,
+        Stop(2),
+    ];
+    hold("a.log*", None, &actions);
+}
