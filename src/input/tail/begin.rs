@@ -130,15 +130,21 @@ impl Source {
         let opened = match files.open(&path) {
             Ok(opened) => opened,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                files.suspects.clear(&path);
                 return self.begin_missing(files, path);
             }
             Err(error) => return files.trouble(&path, &error),
         };
         files.troubles.remove(&path);
         if files.known.reading.contains(&opened.identity) {
+            files.suspects.clear(&path);
             self.aliases.insert(path, opened.identity);
             files.known.changes += 1;
             files.known.ledger.mark_moved();
+            return;
+        }
+        let is_new = !self.memory.starting && !self.memory.knows(&path);
+        if is_new && !self.at_end && files.is_held_as_copy(&path, &opened, Instant::now()) {
             return;
         }
         let known = &mut files.known;

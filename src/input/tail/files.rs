@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use tracing::{info, warn};
 
+use super::copies::Suspects;
 use super::file::{Identity, Opened, State, is_short_of_descriptors, open};
 use super::known::Known;
 use super::pos_file::Entry;
@@ -33,6 +34,8 @@ pub struct Files {
     pub tracks: BTreeMap<PathBuf, Track>,
     /// What was said about a path that cannot be read: it is said once per change.
     pub troubles: HashMap<PathBuf, String>,
+    /// New files that may be copies of others.
+    pub suspects: Suspects,
     /// Whether lines are read: not before the first look, nor after the source has finished.
     pub is_open: bool,
     /// Paths with a generation that may have more to read.
@@ -67,6 +70,7 @@ impl Files {
             known,
             tracks: BTreeMap::new(),
             troubles: HashMap::new(),
+            suspects: Suspects::default(),
             is_open: false,
             active: BTreeSet::new(),
             most_open,
@@ -166,7 +170,9 @@ impl Files {
                     track.truncated(&mut self.known, at, |generation, tag, path| {
                         reader.flush_rest(generation, From { tag, path });
                     });
+                    // Its copy comes before its new life.
                     round.more = true;
+                    break;
                 }
             }
             if !known {

@@ -184,10 +184,15 @@ impl Known {
     /// Opens the account of a generation that is read from `position`.
     pub fn open_account(&self, path: PathNumber, identity: Identity, position: u64) -> Account {
         let account = self.ledger.open_account(path, position);
+        self.identify(account, identity);
+        account
+    }
+
+    /// Says which file an account is of.
+    pub fn identify(&self, account: Account, identity: Identity) {
         if let Some(life) = self.recalled.life(identity) {
             self.ledger.identify(account, life);
         }
-        account
     }
 
     /// The lines of a file that is read from its head, or from the beginning of a line.

@@ -2,7 +2,7 @@
 //!
 //! `params.rs` what is asked for; `source.rs` the thread and `clock.rs` its time; `watch.rs`, `bell.rs` and `flood.rs` what wakes it; `discover.rs` and
 //! `listing.rs` names; `begin.rs` names to files, with what `memory.rs` knows of earlier runs; `files.rs` all paths, `track.rs` one path and its
-//! generations, `file.rs` one generation, `evidence.rs` and `links.rs` whether it is the one that is meant; `lines.rs`, `encoding.rs` and `read.rs`
+//! generations, `file.rs` one generation, `copies.rs` what copytruncate makes of it, `evidence.rs` and `links.rs` whether it is the one that is meant; `lines.rs`, `encoding.rs` and `read.rs`
 //! bytes to batches, `group.rs` and `throttle.rs` how fast;
 //! `position.rs` what is safe, and `store.rs`, `pos_file.rs` and `state_file.rs` where that is kept. Batches go to the [`Collector`](crate::event::Collector); a position moves only when the receipt of its batch
 //! comes back.
@@ -11,6 +11,7 @@ mod begin;
 mod bell;
 mod clock;
 mod complaints;
+mod copies;
 mod discover;
 mod encoding;
 mod evidence;

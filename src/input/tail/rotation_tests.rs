@@ -110,6 +110,50 @@ fn a_truncated_file_is_read_from_its_head() {
 }
 
 #[test]
+fn copytruncate_loses_nothing_that_is_in_the_copy_and_repeats_nothing() {
+    for pattern in ["a.log", "a.log*"] {
+        let place = Place::new();
+        let running = Running::start(place.params(pattern), Arc::default());
+        let mut wanted = Vec::new();
+        for round in 1..=10 {
+            place.append("a.log", &format!("{round} first\n{round} hal"));
+            wanted.push(format!("{round} first"));
+            until("it is followed", || {
+                running.sink.texts().len() >= wanted.len()
+            });
+            // Not read yet, as a rule, when the copy is made.
+            place.append("a.log", &format!("f\n{round} last\n"));
+            wanted.extend([format!("{round} half"), format!("{round} last")]);
+            for old in (1..round).rev() {
+                place.rename(&format!("a.log.{old}"), &format!("a.log.{}", old + 1));
+            }
+            fs::copy(place.at("a.log"), place.at("a.log.1")).expect("copied");
+            let file = File::options().write(true).open(place.at("a.log"));
+            file.expect("a file").set_len(0).expect("truncated");
+        }
+        until("all lines", || running.sink.texts().len() >= wanted.len());
+        running.finish(Phase::AtEnd);
+        assert_eq!(running.sink.texts(), wanted, "{pattern}");
+        running.close(Phase::AtEnd);
+        let again = Running::start(place.params(pattern), Arc::default());
+        let again = again.stopped(Phase::AtEnd);
+        assert_eq!(again.sink.texts(), Vec::<String>::new(), "{pattern}");
+    }
+}
+
+#[test]
+fn a_file_that_begins_like_another_is_read_at_the_end() {
+    let place = Place::new();
+    place.append("a.log", "same\n");
+    let running = Running::start(place.params("a.log*"), Arc::default());
+    running.expect(&["same"]);
+    place.append("a.log.1", "same\nbut no copy\n");
+    let mut texts = running.stopped(Phase::AtEnd).sink.texts();
+    texts.sort();
+    assert_eq!(texts, ["but no copy", "same", "same"]);
+}
+
+#[test]
 fn only_the_very_first_start_skips_what_is_there() {
     let place = Place::new();
     place.append("a.log", "old\n");

@@ -64,7 +64,7 @@ pub struct Source {
     /// The path at which the last sweep ended.
     swept: PathBuf,
     /// The phase `AtEnd` was reached: what is there now is the last.
-    at_end: bool,
+    pub(super) at_end: bool,
     finished: bool,
     blocked: bool,
 }
@@ -355,7 +355,7 @@ impl Source {
             .filter(|path| !files.tracks.contains_key(*path))
             .cloned()
             .collect();
-        for path in missing {
+        for path in missing.into_iter().chain(files.suspects.paths()) {
             self.begin(files, path);
         }
         self.clock.last_sweep = SystemTime::now();

@@ -211,13 +211,20 @@ impl Track {
         }
     }
 
-    /// The file was truncated: its old life ended with what was read, the new one begins at 0.
+    /// The file was truncated: its old life ended with what was read, or goes on in a copy of it; the new one begins at 0.
     pub fn truncated(
         &mut self,
         known: &mut Known,
         at: usize,
         flush: impl FnOnce(&mut Generation, &Tag, &Path),
     ) {
+        if let Some(copy) = self.copy_of(known, at) {
+            let account = known.open_account(self.number, self.generations[at].identity, 0);
+            self.generations[at].begin_again(account, known.splitter());
+            self.generations.insert(at, copy);
+            known.changes += 1;
+            return;
+        }
         let generation = &mut self.generations[at];
         flush(generation, &self.tag, &self.path);
         let position = generation.position;

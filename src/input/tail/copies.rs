@@ -1,0 +1,191 @@
+//! Copies that are made of a file before it is truncated (logrotate's copytruncate): what was written after the last read is in them, and
+//! in no other file. A copy is read from where the file was read to, never from its head, also where its name matches `path`.
+//!
+//! What the application writes between the last byte of the copy and the truncation is in no file: nobody can read it.
+
+use std::collections::HashMap;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use tracing::info;
+
+use super::evidence::Resume;
+use super::file::{Generation, Opened, Origin, State, open};
+use super::files::Files;
+use super::known::Known;
+use super::listing::is_rotated_name;
+use super::track::Track;
+
+/// A new file that begins as another does is not read for so long: it may be a copy, and the other be truncated then.
+const HOLD: Duration = Duration::from_secs(5);
+/// What stands between the parts of a rotated name.
+const SEPARATORS: &[u8] = b".-_@~";
+
+/// New files that may be copies.
+#[derive(Debug, Default)]
+pub struct Suspects(HashMap<PathBuf, Instant>);
+
+impl Suspects {
+    /// Their paths.
+    pub fn paths(&self) -> Vec<PathBuf> {
+        self.0.keys().cloned().collect()
+    }
+
+    /// It is none, or none any more.
+    pub fn clear(&mut self, path: &Path) {
+        self.0.remove(path);
+    }
+
+    fn hold(&mut self, path: &Path, now: Instant) -> bool {
+        let until = self.0.entry(path.to_owned()).or_insert(now + HOLD);
+        now < *until
+    }
+}
+
+impl Files {
+    /// Whether a new file is left alone for now, because it may be a copy of one that is being read.
+    pub fn is_held_as_copy(&mut self, path: &Path, opened: &Opened, now: Instant) -> bool {
+        let held = originals(path).iter().any(|original| {
+            let track = self.tracks.get_mut(original);
+            let original = track.and_then(Track::current);
+            original.is_some_and(|original| original.may_begin(opened))
+        });
+        if held && self.suspects.hold(path, now) {
+            return true;
+        }
+        self.suspects.clear(path);
+        false
+    }
+}
+
+impl Generation {
+    /// Whether a file holds all that was read of this one.
+    fn is_in(&self, opened: &Opened) -> bool {
+        let length = self.overlap.len();
+        let mut before = vec![0; length];
+        length > 0
+            && opened.size >= self.position
+            && self.head.mark().fits(&opened.first)
+            && opened
+                .file
+                .read_exact_at(&mut before, self.position - length as u64)
+                .is_ok_and(|()| self.overlap.fits(&before))
+    }
+
+    /// Whether a file begins as this one did, as far as it goes.
+    fn may_begin(&self, opened: &Opened) -> bool {
+        let head = self.head.mark();
+        if self.position == 0 || head.length == 0 {
+            return false;
+        }
+        if opened.first.len() >= usize::from(head.length) {
+            return head.fits(&opened.first);
+        }
+        // It is still being written.
+        let mut first = vec![0; opened.first.len()];
+        let read = self
+            .file
+            .as_ref()
+            .map(|file| file.read_exact_at(&mut first, 0));
+        matches!(read, Some(Ok(()))) && first == opened.first
+    }
+}
+
+impl Track {
+    /// The copy of a generation that was truncated: a new file under a rotated name that holds all that was read of it. It takes over the
+    /// account: what is in flight is read again from the copy if it is forgotten.
+    pub(super) fn copy_of(&mut self, known: &mut Known, at: usize) -> Option<Generation> {
+        known.listings.forget_beside(&self.path);
+        for sibling in known.listings.siblings(&self.path) {
+            let generation = &self.generations[at];
+            let is_young = sibling.identity.born >= generation.identity.born;
+            if !is_young || !known.is_new(sibling.identity) {
+                continue;
+            }
+            let Some(opened) = open(&sibling.path)
+                .ok()
+                .filter(|opened| generation.is_in(opened))
+            else {
+                continue;
+            };
+            let resume = Resume {
+                position: generation.position - generation.uncovered(),
+                born: opened.identity.born,
+                head: Some(generation.head.mark()),
+            };
+            let unread = opened.size - generation.position;
+            let since = Instant::now();
+            let state = State::Rotated { since };
+            let begun = known.begin(opened, Origin::Resumed(resume), state, self);
+            if let Ok(Some(mut copy)) = begun {
+                known.ledger.close_account(copy.account);
+                copy.account = self.generations[at].account;
+                known.identify(copy.account, copy.identity);
+                info!(path = %self.path.display(), copy = %sibling.path.display(), unread, "file was truncated, the rest of it is read from its copy");
+                return Some(copy);
+            }
+        }
+        None
+    }
+}
+
+/// The paths of which this may be a rotated name.
+fn originals(path: &Path) -> Vec<PathBuf> {
+    let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else {
+        return Vec::new();
+    };
+    let name = name.as_bytes();
+    let cuts = (1..name.len()).filter(|at| SEPARATORS.contains(&name[*at]));
+    let extension = name
+        .iter()
+        .rposition(|byte| *byte == b'.')
+        .unwrap_or(name.len());
+    let bases = cuts.flat_map(|cut| {
+        let whole = name[..cut].to_vec();
+        let with_extension = [&name[..cut], &name[extension.max(cut)..]].concat();
+        [whole, with_extension]
+    });
+    bases
+        .filter(|base| is_rotated_name(base, name))
+        .map(|base| directory.join(std::ffi::OsStr::from_bytes(&base)))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_suspect_is_held_for_a_while_and_then_read() {
+        let (mut suspects, start) = (Suspects::default(), Instant::now());
+        let path = Path::new("/d/a.log.1");
+        assert!(suspects.hold(path, start));
+        assert!(suspects.hold(path, start + HOLD / 2));
+        assert!(!suspects.hold(path, start + HOLD));
+        suspects.clear(path);
+        assert!(suspects.paths().is_empty());
+    }
+
+    #[test]
+    fn a_rotated_name_tells_whose_it_may_be() {
+        let of = |name: &str| originals(&Path::new("/d").join(name));
+        for (name, base) in [
+            ("app.log.1", "app.log"),
+            ("app.log-20260101", "app.log"),
+            ("app.log.2026-01-01_10", "app.log"),
+            ("app-20260101.log", "app.log"),
+            ("app.log.old", "app.log"),
+            ("app.log~", "app.log"),
+        ] {
+            let found = of(name);
+            assert!(
+                found.contains(&Path::new("/d").join(base)),
+                "{name}: {found:?}"
+            );
+        }
+        assert_eq!(of("app.log"), Vec::<PathBuf>::new());
+        assert_eq!(of("other.txt"), Vec::<PathBuf>::new());
+    }
+}
