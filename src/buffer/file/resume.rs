@@ -235,10 +235,12 @@ impl Left {
         let mut read = |at: u64, buffer: &mut [u8]| work.disk.read_at(&file, at, buffer);
         let checked = check::check(&mut read, self.len, &self.groups)?;
         if checked.is_whole() {
-            if self.groups.is_empty() && self.letter == Letter::Staged {
+            self.tell_doubt(work, &checked);
+            // From now on its checksums are those of what is there.
+            if !checked.is_sound() || self.groups.is_empty() && self.letter == Letter::Staged {
                 self.write_side(work, self.len, &checked)?;
             }
-            return Ok(self.goes(self.len, &checked, 0));
+            return Ok(self.goes(self.len, &checked, checked.missing));
         }
         if let Some(end) = checked.cut() {
             work.disk.truncate(&file, end)?;
@@ -256,6 +258,29 @@ impl Left {
             return Ok(Fate::Stays);
         }
         self.salvage(work, &checked)
+    }
+
+    /// All that is there can be read, and it is not all that was written, or something else.
+    fn tell_doubt(&self, work: &Work, checked: &Checked) {
+        let (path, file, records) = (&work.options.path, self.name.data(), checked.records);
+        if checked.missing > 0 {
+            error!(
+                path,
+                file,
+                records,
+                lost_bytes = checked.missing,
+                "found broken chunk file during resume. its end is missing, the records before it go on"
+            );
+        }
+        if checked.altered > 0 {
+            error!(
+                path,
+                file,
+                records,
+                altered_bytes = checked.altered,
+                "found broken chunk file during resume. its checksum does not hold, its records go on as they can be read"
+            );
+        }
     }
 
     fn goes(&self, len: u64, checked: &Checked, lost: u64) -> Fate {
