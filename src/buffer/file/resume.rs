@@ -127,7 +127,9 @@ fn list(work: &Work) -> io::Result<Files> {
     Ok(files)
 }
 
-fn take(work: &Arc<Work>, name: &Name, len: u64, known: Known, side: Side) -> Left {
+fn take(work: &Arc<Work>, name: &Name, len: u64, mut known: Known, side: Side) -> Left {
+    // A damaged number must not go into the sum of all.
+    known.records = known.records.min(len);
     let standing = Standing {
         name: Some(name.clone()),
         len,
