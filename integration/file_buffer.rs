@@ -9,7 +9,7 @@ use nix::sys::signal::Signal;
 
 use crate::scene::{DEADLINE, Scene};
 use crate::support::agent::Agent;
-use crate::support::forward_server::Mode;
+use crate::support::forward_server::{Mode, State};
 use crate::support::ledger::Ledger;
 use crate::support::tiny_disk::TinyDisk;
 
@@ -179,6 +179,46 @@ async fn a_second_agent_on_the_same_buffer_is_refused_with_the_firsts_process_id
     let expected = format!("is in use by process {}", first.pid()?);
     second.wait_for_line(&expected, DEADLINE).await?;
     assert!(!second.wait_exit(DEADLINE).await?.success());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_chunk_that_was_sent_before_kill_9_comes_again_with_nothing_added() -> Result<()> {
+    let scene = Scene::new().await?;
+    let mut log = scene.writer()?;
+    let hour = Duration::from_secs(3600);
+    scene.primary.set_mode(Mode::Late(hour, hour)).await;
+    let path = scene.dir().join("buffer");
+    let buffer = format!(
+        "  <buffer tag>\n    @type file\n    path {}\n    flush_interval 1h\n  </buffer>",
+        path.display()
+    );
+    let config = scene.source() + &scene.forward(&buffer);
+    let mut agent = scene.agent(&config).await?;
+    log.lines(10)?;
+    all_buffered(&scene, &agent).await?;
+    agent.signal(Signal::SIGUSR1)?;
+    let sent = |state: &State| !state.deliveries.is_empty();
+    scene.primary.wait_for("a delivery", DEADLINE, sent).await?;
+    agent.kill().await?;
+    log.lines(10)?;
+    scene.primary.set_mode(Mode::Ack).await;
+    let agent = scene.agent(&config).await?;
+    all_buffered(&scene, &agent).await?;
+    agent.signal(Signal::SIGUSR1)?;
+    scene
+        .primary
+        .wait_for_lines(20, DEADLINE)
+        .await
+        .with_context(|| agent.log_text())?;
+    let deliveries = scene.primary.received();
+    let first = &deliveries[0].delivery;
+    let again = deliveries[1..]
+        .iter()
+        .filter(|each| each.delivery.chunk == first.chunk);
+    let sizes: Vec<_> = again.map(|each| each.delivery.events.len()).collect();
+    // Whoever drops repeated ids would lose what was added.
+    assert_eq!(sizes, [first.events.len()], "{}", agent.log_text());
     Ok(())
 }
 

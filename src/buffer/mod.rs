@@ -47,6 +47,9 @@ use crate::event::{Collector, EventStream, Room, Tag};
 #[derive(Default)]
 struct State {
     stage: HashMap<ChunkKey, Chunk>,
+    /// Staged chunks of an earlier run, oldest first. Nothing is added to them: a crash may have come between their sending and their new
+    /// name, and who drops chunks with a known id would drop what was added.
+    left: Vec<Chunk>,
     queue: VecDeque<Chunk>,
     level: Backlog,
     lost: Lost,
@@ -155,15 +158,25 @@ impl Buffer {
     /// Moves staged chunks for which `due` answers true to the queue, the oldest first and at most `room` of them.
     pub fn enqueue_due(&self, room: usize, mut due: impl FnMut(&Chunk) -> bool) {
         let mut state = self.state();
-        let mut ready: Vec<(Instant, ChunkKey)> = state
-            .stage
+        let State {
+            stage, left, queue, ..
+        } = &mut *state;
+        let mut room = room;
+        let is_ready = |chunk: &mut Chunk| {
+            let is_ready = due(chunk) && room > 0;
+            room -= usize::from(is_ready);
+            is_ready
+        };
+        // They are older than all others.
+        left.extract_if(.., is_ready)
+            .for_each(|chunk| enqueue(queue, chunk));
+        let mut ready: Vec<(Instant, ChunkKey)> = stage
             .values()
             .filter(|chunk| due(chunk))
             .map(|chunk| (chunk.created(), chunk.key().clone()))
             .collect();
         ready.sort_by_key(|(created, _)| *created);
         ready.truncate(room);
-        let State { stage, queue, .. } = &mut *state;
         let ready = ready.iter().filter_map(|(_, key)| stage.remove(key));
         ready.for_each(|chunk| enqueue(queue, chunk));
     }

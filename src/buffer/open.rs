@@ -46,7 +46,7 @@ impl Buffer {
         let (staged, queued): (Vec<_>, Vec<_>) = left
             .into_iter()
             .partition(|chunk| chunk.letter == Letter::Staged);
-        // New lines are appended to these, so they must be in order before the first comes.
+        // These are few, and the flush has to know when they are due.
         staged.into_iter().for_each(|chunk| self.bring_back(chunk));
         storage.start(&self.name)?;
         if queued.is_empty() {
@@ -101,6 +101,7 @@ impl Buffer {
         let staged: Vec<_> = state
             .stage
             .values()
+            .chain(&state.left)
             .filter_map(Chunk::content)
             .cloned()
             .collect();
@@ -165,11 +166,10 @@ impl Buffer {
                 state.lost.unreadable_bytes += lost;
                 let created = instant_of(left.content.created);
                 let chunk = Chunk::on_disk(left.content, len as usize, records as usize, created);
-                let taken = state.stage.contains_key(chunk.key());
-                if left.letter == Letter::Queued || taken || self.is_complete(&chunk) {
+                if left.letter == Letter::Queued || self.is_complete(&chunk) {
                     enqueue(&mut state.queue, chunk);
                 } else {
-                    state.stage.insert(chunk.key().clone(), chunk);
+                    state.left.push(chunk);
                 }
             }
         }

@@ -73,11 +73,12 @@ fn verify(directory: &Path, out: &mut impl Write) -> Result<bool> {
     let mut well = true;
     for seen in inspection.chunks()? {
         let checked = inspection.verify(&seen)?;
-        let sound = checked.is_whole() && seen.trouble.is_none();
+        let sound = checked.is_sound() && seen.trouble.is_none();
         well &= sound || seen.state == "broken";
         let mut line = shown(&seen);
         line["readable_records"] = checked.records.into();
         line["unreadable_bytes"] = checked.lost_bytes().into();
+        line["altered_bytes"] = checked.altered.into();
         line["sound"] = sound.into();
         writeln!(out, "{line}")?;
     }

@@ -40,24 +40,34 @@ pub struct Checked {
     pub lost: Vec<Range<u64>>,
     /// Whether all that is lost is the last group, whose write a crash interrupted.
     pub torn: bool,
+    /// Bytes that were durable once behind the end of the data.
+    pub missing: u64,
+    /// Bytes that were durable once and are others now, be they readable or not.
+    pub altered: u64,
 }
 
 impl Checked {
-    /// Whether everything can be read.
+    /// Whether everything that is there can be read.
     pub fn is_whole(&self) -> bool {
         self.lost.is_empty()
     }
 
-    /// Bytes that cannot be read.
+    /// Whether it is also what was written.
+    pub fn is_sound(&self) -> bool {
+        self.is_whole() && self.missing == 0 && self.altered == 0
+    }
+
+    /// Bytes that cannot be read, because they are damaged or gone.
     pub fn lost_bytes(&self) -> u64 {
-        self.lost.iter().map(|range| range.end - range.start).sum()
+        let lost = self.lost.iter().map(|range| range.end - range.start);
+        lost.sum::<u64>() + self.missing
     }
 
     /// Where to cut so that only whole entries remain; `None` where a cut does not do.
     pub fn cut(&self) -> Option<u64> {
         match (&self.kept[..], &self.lost[..]) {
             ([Kept::Range(kept)], [lost])
-                if kept.start == 0 && kept.end == lost.start && self.torn =>
+                if kept.start == 0 && kept.end == lost.start && self.torn && self.missing == 0 =>
             {
                 Some(kept.end)
             }
@@ -80,7 +90,16 @@ pub fn check(read: ReadAt<'_>, len: u64, groups: &[Group]) -> io::Result<Checked
     let mut checked = Checked::default();
     let mut at = 0;
     for group in groups {
-        if group.start < at || group.end > len || !holds(read, group)? {
+        if group.confirmed {
+            checked.missing = checked.missing.max(group.end.saturating_sub(len));
+        }
+        if group.start < at || group.end > len {
+            continue;
+        }
+        if !holds(read, group)? {
+            if group.confirmed {
+                checked.altered += group.end - group.start;
+            }
             continue;
         }
         walk(read, at..group.start, &mut checked)?;

@@ -90,7 +90,34 @@ fn a_damage_that_leaves_whole_entries_is_seen_by_the_checksum_alone() {
     // It is an entry: better a wrong digit than a lost line.
     let found = checked(&data, &groups);
     assert_eq!((found.records, found.is_whole()), (1, true));
-    assert_ne!(crc32fast::hash(&data), groups[0].crc);
+    assert_eq!(
+        (found.is_sound(), found.altered),
+        (false, data.len() as u64)
+    );
+}
+
+#[test]
+fn data_that_end_between_two_entries_are_known_to_lack_what_was_durable_once() {
+    let (first, second) = (entry(b"first"), [entry(b"two"), entry(b"three")].concat());
+    let whole = [&first[..], &second].concat();
+    let groups = [group(0, &first, 1), group(first.len(), &second, 2)];
+    assert!(checked(&whole, &groups).is_sound());
+    let cut = first.len() + entry(b"two").len();
+    let found = checked(&whole[..cut], &groups);
+    assert_eq!((found.records, found.is_whole()), (2, true));
+    assert_eq!(
+        (found.is_sound(), found.missing),
+        (false, (whole.len() - cut) as u64)
+    );
+    // What was never durable is not missed.
+    let begun = [
+        groups[0],
+        Group {
+            confirmed: false,
+            ..groups[1]
+        },
+    ];
+    assert!(checked(&first, &begun).is_sound());
 }
 
 #[test]

@@ -6,6 +6,7 @@
 //! | meta sound | taken | taken |
 //! | meta of the other letter (a crash between two renames) | taken without a tag | taken |
 //! | meta damaged or missing, side file sound | – | taken: the side file has the same metadata |
+//! | meta of another tag, timekey or variables than in the side file | taken | taken as the side file has it: that has a checksum |
 //! | meta damaged | taken without a tag (1.19: broken) | set aside |
 //! | meta missing, a name of v0.12 or of file_single | taken, v0.12 without a tag | taken, the name's key is the tag |
 //! | meta missing | taken without a tag | set aside |
@@ -74,7 +75,9 @@ pub fn weigh(evidence: &Evidence, keys: &ChunkKeys) -> Result<Known, Broken> {
         (0, Letter::Queued) => return Err(Broken::QueuedEmpty),
         _ => {}
     }
-    let sound = |meta: &Option<Result<Meta, Damaged>>| meta.clone().and_then(Result::ok);
+    let agrees = |meta: &Meta| evidence.side.as_ref().is_none_or(|side| is_of(meta, side));
+    let sound =
+        |meta: &Option<Result<Meta, Damaged>>| meta.clone().and_then(Result::ok).filter(agrees);
     if let Some(own) = sound(&evidence.own) {
         return Ok(known(own, evidence, true));
     }
@@ -101,6 +104,13 @@ pub fn weigh(evidence: &Evidence, keys: &ChunkKeys) -> Result<Known, Broken> {
         (Some(Err(damaged)), Letter::Queued) => Broken::QueuedMeta(*damaged),
         _ => Broken::NoMeta,
     })
+}
+
+/// Whether these metadata and those in the side file, which always have the tag, are of one chunk.
+fn is_of(meta: &Meta, side: &Meta) -> bool {
+    (meta.tag.is_none() || meta.tag == side.tag)
+        && meta.timekey == side.timekey
+        && meta.variables == side.variables
 }
 
 fn known(meta: Meta, evidence: &Evidence, by_own_meta: bool) -> Known {
@@ -206,7 +216,7 @@ mod tests {
         for letter in BOTH {
             let all = Evidence {
                 other: Some(Ok(meta("other"))),
-                side: Some(meta("side")),
+                side: Some(meta("own")),
                 named: Some("named".into()),
                 ..evidence(letter)
             };
@@ -218,12 +228,26 @@ mod tests {
     }
 
     #[test]
+    fn metadata_that_the_side_file_contradicts_are_damaged() {
+        for letter in BOTH {
+            let flipped = Evidence {
+                own: Some(Ok(meta("oxn"))),
+                side: Some(meta("own")),
+                ..evidence(letter)
+            };
+            let known = weigh(&flipped, &ChunkKeys::tag()).expect("sound");
+            assert_eq!(known.key, ChunkKey::of_tag(Tag::new("own")));
+            assert!(!known.by_own_meta);
+        }
+    }
+
+    #[test]
     fn the_metadata_of_the_other_letter_survive_a_crash_between_two_renames() {
         for own in [None, Some(Err(Damaged::NoMap))] {
             let between = Evidence {
                 own,
                 other: Some(Ok(meta("other"))),
-                side: Some(meta("side")),
+                side: Some(meta("other")),
                 ..evidence(Letter::Queued)
             };
             assert_eq!(tag(&between).as_deref(), Ok("other"));
@@ -267,7 +291,10 @@ mod tests {
         };
         let sliced = Evidence {
             own: Some(Ok(own)),
-            side: Some(meta("side")),
+            side: Some(Meta {
+                timekey: Some(3600),
+                ..meta("side")
+            }),
             ..evidence(Letter::Queued)
         };
         let known = weigh(&sliced, &ChunkKeys::default()).expect("sound");

@@ -134,7 +134,9 @@ fn list(work: &Work) -> io::Result<Files> {
     Ok(files)
 }
 
-fn take(work: &Arc<Work>, name: &Name, len: u64, known: Known, side: Side) -> Left {
+fn take(work: &Arc<Work>, name: &Name, len: u64, mut known: Known, side: Side) -> Left {
+    // A damaged number must not go into the sum of all.
+    known.records = known.records.min(len);
     let standing = Standing {
         name: Some(name.clone()),
         len,
@@ -276,11 +278,16 @@ impl Left {
         let mut read = |at: u64, buffer: &mut [u8]| work.disk.read_at(&file, at, buffer);
         let checked = check::check(&mut read, self.len, &self.side.groups)?;
         if checked.is_whole() {
-            if self.side.groups.is_empty() && self.letter == Letter::Staged {
+            self.tell_doubt(work, &checked);
+            if checked.is_sound() {
+                self.recall(work, self.len)?;
+            }
+            // From now on its checksums are those of what is there.
+            let unknown = self.side.groups.is_empty() && self.letter == Letter::Staged;
+            if !checked.is_sound() || unknown {
                 self.write_side(work, self.len, &checked)?;
             }
-            self.recall(work, self.len)?;
-            return Ok(self.goes(self.len, &checked, 0));
+            return Ok(self.goes(self.len, &checked, checked.missing));
         }
         if let Some(end) = checked.cut() {
             work.disk.truncate(&file, end)?;
@@ -312,6 +319,29 @@ impl Left {
         }
         work.recall.note(self.side.safe_within(len));
         Ok(())
+    }
+
+    /// All that is there can be read, and it is not all that was written, or something else.
+    fn tell_doubt(&self, work: &Work, checked: &Checked) {
+        let (path, file, records) = (&work.options.path, self.name.data(), checked.records);
+        if checked.missing > 0 {
+            error!(
+                path,
+                file,
+                records,
+                lost_bytes = checked.missing,
+                "found broken chunk file during resume. its end is missing, the records before it go on"
+            );
+        }
+        if checked.altered > 0 {
+            error!(
+                path,
+                file,
+                records,
+                altered_bytes = checked.altered,
+                "found broken chunk file during resume. its checksum does not hold, its records go on as they can be read"
+            );
+        }
     }
 
     fn goes(&self, len: u64, checked: &Checked, lost: u64) -> Fate {

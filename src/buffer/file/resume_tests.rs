@@ -176,6 +176,33 @@ fn readable_records_of_a_damaged_chunk_go_on_and_the_original_is_kept() {
 }
 
 #[test]
+fn a_chunk_that_lost_whole_records_at_its_end_is_counted_as_broken_once() {
+    let sim = Arc::new(Sim::default());
+    let name = format!("buffer.q{ID}.log");
+    let data = [entry("one"), entry("two")].concat();
+    let side = [
+        side::head(&meta("app")),
+        side::group(&Group {
+            start: 0,
+            end: data.len() as u64,
+            records: 2,
+            crc: crc32fast::hash(&data),
+            confirmed: false,
+        }),
+    ];
+    sim.put(&name, &entry("one"));
+    sim.put(&format!("{name}.meta"), &meta("app").encode());
+    sim.put(&format!("buffer.{ID}.affluent"), &side.concat());
+    let goes = Fate::Goes {
+        len: entry("one").len() as u64,
+        records: 1,
+        lost: entry("two").len() as u64,
+    };
+    assert_eq!(resume(&sim).chunks[0].2, goes);
+    assert_eq!(resume(&sim).chunks[0].2, whole(&entry("one"), 1));
+}
+
+#[test]
 fn what_a_crash_left_of_no_chunk_is_removed() {
     let sim = Arc::new(Sim::default());
     sim.put(&format!("buffer.{ID}.part"), &entry("never released"));
