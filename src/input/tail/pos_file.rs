@@ -49,8 +49,10 @@ pub struct Parsed {
 pub fn parse(text: &[u8]) -> Parsed {
     let mut unparsable = 0;
     let mut last: HashMap<(PathBuf, u64), (usize, u64)> = HashMap::new();
-    for (number, line) in text.split(|byte| *byte == b'\n').enumerate() {
-        match parse_line(line) {
+    let mut lines = text.split(|byte| *byte == b'\n').enumerate().peekable();
+    while let Some((number, line)) = lines.next() {
+        let is_whole = lines.peek().is_some() || has_whole_inode(line);
+        match parse_line(line).filter(|_| is_whole) {
             Some(entry) => {
                 last.insert((entry.path, entry.inode), (number, entry.position));
             }
@@ -87,6 +89,12 @@ fn parse_line(line: &[u8]) -> Option<Entry> {
         position,
         inode,
     })
+}
+
+/// Whether a line without its newline has all digits that we and Fluentd write: an inode that was cut is another one.
+fn has_whole_inode(line: &[u8]) -> bool {
+    let inode = line.rsplit(|byte| *byte == b'\t').next();
+    inode.is_some_and(|inode| inode.len() >= 16)
 }
 
 fn whole_hex(text: &[u8]) -> Option<u64> {

@@ -30,6 +30,14 @@ fn a_td_agents_file_is_taken_over_as_it_is() {
 }
 
 #[test]
+fn an_inode_that_was_cut_is_no_inode() {
+    let text = print(&[entry("/a", 7, 9), entry("/b", 8, 0xa1b2c)]);
+    assert_eq!(parse(&text[..text.len() - 1]).entries.len(), 2);
+    let cut = parse(&text[..text.len() - 3]);
+    assert_eq!((cut.entries, cut.unparsable), (vec![entry("/a", 7, 9)], 1));
+}
+
+#[test]
 fn fluentd_reads_what_we_print() {
     assert_eq!(
         print(&[entry("/var/log/a.log", 1234, 0xa1b2c)]),

@@ -138,15 +138,11 @@ impl Store {
     }
 }
 
-/// Whether the pos_file lacks what was in it: then only the side file knows what was read, or nobody.
+/// Whether the pos_file may lack what was in it: then only the side file knows what was read, or nobody. An empty one tells nothing that
+/// the side file does not.
 fn is_damaged(found: &pos_file::Found, state: &Read) -> bool {
     let is_empty = found.existed && found.parsed.entries.is_empty();
-    let had_entries = match state {
-        Read::Missing => false,
-        Read::Whole(state) => !state.generations.is_empty(),
-        Read::Damaged(_) => true,
-    };
-    found.parsed.unparsable > 0 || is_empty && had_entries
+    found.parsed.unparsable > 0 || is_empty && *state != Read::Missing
 }
 
 /// Says what is wrong with a pos_file, and what happens.

@@ -89,7 +89,7 @@ fn generate(seed: u64) -> (Setup, Vec<Action>) {
 }
 
 fn action(rng: &mut fastrand::Rng) -> Action {
-    const WEIGHTS: [u32; 19] = [12, 2, 6, 10, 3, 4, 10, 3, 2, 2, 1, 2, 1, 1, 1, 1, 1, 1, 0];
+    const WEIGHTS: [u32; 19] = [12, 2, 6, 10, 3, 4, 10, 3, 2, 2, 1, 2, 1, 1, 1, 1, 1, 1, 2];
     let mut weights = WEIGHTS;
     if let Some(first) = asked("KINDS") {
         weights[first as usize..].fill(0);

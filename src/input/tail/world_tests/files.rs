@@ -148,8 +148,13 @@ impl World {
         let before = self.lives[life].lines.len();
         self.append(life, lines);
         let name = self.lives[life].name().unwrap_or_default();
-        let is_over = self.lives[life].given_up || self.lives[life].is_copy;
-        if is_over && !self.is_watched(name) {
+        let Life {
+            given_up,
+            is_copy,
+            is_unknown,
+            ..
+        } = self.lives[life];
+        if (given_up || is_copy || is_unknown) && !self.is_watched(name) {
             for line in &mut self.lives[life].lines[before..] {
                 line.excuse = Some("written after its file was given up");
             }
@@ -218,6 +223,7 @@ impl World {
         let new = Life {
             given_up: old.given_up,
             is_copy: old.is_copy,
+            is_unknown: old.is_unknown,
             ..Life::new(old.file, &name)
         };
         // Otherwise a text of the same length may get the same time.

@@ -1,6 +1,7 @@
 //! Histories that once failed, by what they showed.
 
 use super::Action::*;
+use super::Hurt::EmptyPosFile;
 use super::{Action, Setup, run};
 
 fn hold(pattern: &'static str, batch: Option<u64>, actions: &[Action]) {
@@ -80,4 +81,10 @@ fn another_life_of_a_finished_generation_is_not_repeated_after_a_clean_stop() {
         Stop(2),
     ];
     hold("a.log*", None, &actions);
+}
+
+#[test]
+fn an_emptied_pos_file_does_not_hide_what_came_after_it_was_written() {
+    let actions = [Burst(3), Kill, Hurt(EmptyPosFile)];
+    hold("a.log", None, &actions);
 }

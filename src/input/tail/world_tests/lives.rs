@@ -14,6 +14,8 @@ pub struct Life {
     pub length: u64,
     /// What stands behind the last newline.
     pub half: Option<String>,
+    /// Nobody knew it at start.
+    pub is_unknown: bool,
     /// What copytruncate made.
     pub is_copy: bool,
     /// The agent has read it, and reads it no more.
@@ -93,6 +95,7 @@ impl Life {
             lines: Vec::new(),
             length: 0,
             half: None,
+            is_unknown: false,
             is_copy: false,
             given_up: false,
         }

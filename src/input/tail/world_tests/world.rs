@@ -144,6 +144,7 @@ impl World {
                     || told.knows(&self.lives[at])
             });
             let life = &mut self.lives[at];
+            life.is_unknown = !is_known;
             if !is_known {
                 life.excuse("nobody knew it at start", &safe, &none);
             }
