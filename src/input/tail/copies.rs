@@ -94,11 +94,11 @@ impl Generation {
 }
 
 impl Track {
-    /// The copy of a generation that was truncated: a new file under a rotated name that holds all that was read of it. It takes over the
-    /// account: what is in flight is read again from the copy if it is forgotten.
+    /// The copy of a generation that was truncated: a new file beside it, of whatever name, that holds all that was read of it. It takes over
+    /// the account: what is in flight is read again from the copy if it is forgotten.
     pub(super) fn copy_of(&mut self, known: &mut Known, at: usize) -> Option<Generation> {
         known.listings.forget_beside(&self.path);
-        for sibling in known.listings.siblings(&self.path) {
+        for sibling in known.listings.neighbours(&self.path) {
             let generation = &self.generations[at];
             let is_young = sibling.identity.born >= generation.identity.born;
             if !is_young || !known.is_new(sibling.identity) {

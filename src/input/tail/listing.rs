@@ -87,6 +87,17 @@ impl Listings {
         found
     }
 
+    /// All files beside `path`.
+    pub fn neighbours(&mut self, path: &Path) -> Vec<Sibling> {
+        let Some(directory) = path.parent() else {
+            return Vec::new();
+        };
+        let names = self.listing(directory).names.iter();
+        names
+            .filter_map(|name| Sibling::at(directory.join(name)))
+            .collect()
+    }
+
     /// The file beside `path` with this inode, whatever its name is now.
     pub fn with_inode(&mut self, path: &Path, inode: u64) -> Option<Sibling> {
         let directory = path.parent()?;
