@@ -33,7 +33,7 @@ use crate::stop::Phase;
 
 /// A sweep looks at this part of the files of which events tell, and at no fewer than [`LEAST_LOOKS`].
 const SWEEP_PART: usize = 30;
-const LEAST_LOOKS: usize = 64;
+const LEAST_LOOKS: usize = 32;
 
 /// A running source.
 pub struct Source {

@@ -18,11 +18,15 @@ use super::bell::{Bell, Change};
 /// Above this many events within [`RATE_WINDOW`] the callback naps, so that the kernel merges equal unread events.
 const QUIET_EVENTS: u32 = 50;
 const RATE_WINDOW: Duration = Duration::from_millis(100);
-/// How long it naps, and how long it works between two naps.
+/// How long it naps at first, and at most: it naps longer where a nap brings many events, shorter where it brings one.
 const NAP: Duration = Duration::from_millis(4);
+const LONGEST_NAP: Duration = Duration::from_millis(16);
+/// So many events in a nap are many.
+const MANY: u32 = 4;
+/// How long it works between two naps.
 const BETWEEN_NAPS: Duration = Duration::from_micros(100);
 /// An event that comes this soon after a nap means that they still come fast.
-const STILL_BUSY: Duration = Duration::from_millis(1);
+const STILL_BUSY: Duration = Duration::from_millis(3);
 
 /// The watched directories.
 pub struct Watch {
@@ -211,20 +215,43 @@ fn understand(event: notify::Result<notify::Event>) -> Option<(Change, Vec<PathB
     Some((change, event.paths))
 }
 
-/// Decides when the callback naps: never while events are rare, so that a single line is told at once.
-#[derive(Debug, Default)]
+/// Decides when the callback naps, and how long: never while events are rare, so that a single line is told at once.
+#[derive(Debug)]
 struct Pace {
     window: Option<Instant>,
     events: u32,
     woke: Option<Instant>,
+    nap: Duration,
+    /// Events since it woke.
+    since_nap: u32,
+}
+
+impl Default for Pace {
+    fn default() -> Pace {
+        Pace {
+            window: None,
+            events: 0,
+            woke: None,
+            nap: NAP,
+            since_nap: 0,
+        }
+    }
 }
 
 impl Pace {
     fn nap_after_event(&mut self, now: Instant) -> Option<Duration> {
+        self.since_nap += 1;
         match self.woke.map(|woke| now.duration_since(woke)) {
             Some(worked) if worked < BETWEEN_NAPS => return None,
-            Some(worked) if worked < STILL_BUSY => return Some(NAP),
-            _ => self.woke = None,
+            Some(worked) if worked < STILL_BUSY => {
+                self.nap = match self.since_nap {
+                    0..=1 => (self.nap / 2).max(NAP),
+                    MANY.. => (self.nap * 2).min(LONGEST_NAP),
+                    _ => self.nap,
+                };
+                return Some(self.nap);
+            }
+            _ => (self.woke, self.nap) = (None, NAP),
         }
         if self
             .window
@@ -243,7 +270,7 @@ impl Pace {
     }
 
     fn woke(&mut self, now: Instant) {
-        self.woke = Some(now);
+        (self.woke, self.since_nap) = (Some(now), 0);
     }
 }
 
@@ -281,6 +308,25 @@ mod tests {
                 .is_none()
         }));
         assert!(pace.is_calm());
+    }
+
+    #[test]
+    fn naps_are_longer_where_they_bring_many_events() {
+        let mut pace = Pace::default();
+        let mut now = Instant::now();
+        let mut nap_of = |events: u32, pace: &mut Pace| {
+            pace.woke(now);
+            // They came meanwhile and are told at once.
+            (1..events).for_each(|_| assert!(pace.nap_after_event(now).is_none()));
+            now += BETWEEN_NAPS;
+            pace.nap_after_event(now).expect("a nap")
+        };
+        assert_eq!(nap_of(2, &mut pace), NAP);
+        assert_eq!(nap_of(5, &mut pace), 2 * NAP);
+        assert_eq!(nap_of(9, &mut pace), LONGEST_NAP);
+        assert_eq!(nap_of(16, &mut pace), LONGEST_NAP);
+        assert_eq!(nap_of(1, &mut pace), LONGEST_NAP / 2);
+        assert_eq!(nap_of(1, &mut pace), NAP);
     }
 
     #[test]
