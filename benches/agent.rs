@@ -5,6 +5,7 @@
 
 #![allow(clippy::print_stdout, reason = "the table is the result")]
 
+mod away;
 mod bare_loop;
 mod catch_up;
 #[cfg(feature = "aws")]
@@ -36,6 +37,7 @@ type Work = fn() -> Result<Vec<Row>>;
 const WORKS: &[(&str, Work)] = &[
     ("catch_up", catch_up::rows),
     ("file_buffer", file_buffer::rows),
+    ("away", away::rows),
     ("latency", latency::rows),
     ("idle", idle::rows),
     ("many_files", many_files::rows),

@@ -91,7 +91,8 @@ impl Agent {
             spilled: Arc::default(),
             recalled: Arc::default(),
         };
-        if let Err(error) = agent.open_buffers().await {
+        let reading = plan.inputs.iter().map(|input| input.input.most_memory());
+        if let Err(error) = agent.open_buffers(reading.sum()).await {
             agent.close().await;
             return Err(error);
         }
@@ -116,7 +117,7 @@ impl Agent {
     }
 
     /// What earlier runs left on disk comes back before anything is read. A buffer that cannot be opened fails the start.
-    async fn open_buffers(&mut self) -> anyhow::Result<()> {
+    async fn open_buffers(&mut self, reading: usize) -> anyhow::Result<()> {
         let buffers: Vec<_> = self.buffers().cloned().collect();
         let opening = move || buffers.iter().try_for_each(Buffer::open);
         tokio::task::spawn_blocking(opening)
@@ -128,10 +129,10 @@ impl Agent {
             .collect();
         let most =
             |flusher: &Arc<Flusher>| flusher.buffer().most_memory(flusher.settings().workers);
-        let bytes: usize = self.flushers.iter().map(most).sum();
+        let buffered: usize = self.flushers.iter().map(most).sum();
         info!(
-            bytes,
-            "worst-case memory of buffers and what is sent from them; each tailed file being read takes up to 2 MB more"
+            bytes = reading + buffered,
+            "worst-case memory of sources, buffers and what is sent from them; a last line without an end takes up to max_line_size more"
         );
         Ok(())
     }

@@ -92,6 +92,9 @@ impl Input for Source {
 
     fn limit_read_ahead(&mut self, _bytes: u64) {}
 
+    fn most_memory(&self) -> usize {
+        0
+    }
     fn limit_open_files(&mut self, _files: usize) {}
 }
 

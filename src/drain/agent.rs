@@ -170,6 +170,9 @@ mod tests {
 
         fn limit_read_ahead(&mut self, _bytes: u64) {}
 
+        fn most_memory(&self) -> usize {
+            0
+        }
         fn limit_open_files(&mut self, _files: usize) {}
 
         fn pos_file(&self) -> Option<&Path> {

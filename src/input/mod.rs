@@ -191,6 +191,9 @@ pub trait Input: Send {
     /// How many bytes it may read ahead of what is safe. The agent lowers it to the smallest `total_limit_size` behind it.
     fn limit_read_ahead(&mut self, bytes: u64);
 
+    /// The most memory that it takes for what it has read and not emitted, unfinished lines aside.
+    fn most_memory(&self) -> usize;
+
     /// How many files it may keep open at once.
     fn limit_open_files(&mut self, files: usize);
 

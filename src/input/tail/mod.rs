@@ -88,6 +88,10 @@ impl Input for Tail {
         self.limits.read_ahead = self.limits.read_ahead.min(bytes.max(1));
     }
 
+    fn most_memory(&self) -> usize {
+        read::MOST_MEMORY
+    }
+
     fn limit_open_files(&mut self, files: usize) {
         self.limits.open_files = files.max(1);
     }
