@@ -109,6 +109,7 @@ impl Source {
         memory.starting = true;
         memory.first_start = found.first_start;
         memory.modified = found.modified;
+        memory.searching_since = found.searching_since;
         let mut known = Known::new(ledger.clone(), params.line_limit(), params.rotate_wait.0);
         known.finished_earlier(found.finished);
         known.await_inodes(memory.rest().map(|entry| entry.inode));
