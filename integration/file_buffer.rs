@@ -22,7 +22,7 @@ fn config(scene: &Scene, kind: &str) -> String {
 }
 
 /// Waits until the committed position is the end of the file: every line is durable.
-async fn all_buffered(scene: &Scene, agent: &Agent) -> Result<()> {
+pub async fn all_buffered(scene: &Scene, agent: &Agent) -> Result<()> {
     all_safe(scene, &scene.dir().join("app.pos"), agent).await
 }
 
