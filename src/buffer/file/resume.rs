@@ -38,6 +38,8 @@ pub struct Left {
     pub records: u64,
     name: Name,
     groups: Vec<Group>,
+    /// Where the frame of the last group begins in the side file.
+    announced: u64,
 }
 
 /// What became of a chunk that was checked.
@@ -151,6 +153,7 @@ fn take(work: &Arc<Work>, name: &Name, len: u64, mut known: Known, side: Side) -
         records: known.records,
         name: name.clone(),
         groups: side.groups,
+        announced: side.announced,
         content,
     }
 }
@@ -238,15 +241,20 @@ impl Left {
         let checked = check::check(&mut read, self.len, &self.groups)?;
         if checked.is_whole() {
             self.tell_doubt(work, &checked);
+            self.forget_announced(work, self.len);
             // From now on its checksums are those of what is there.
-            if !checked.is_sound() || self.groups.is_empty() && self.letter == Letter::Staged {
-                self.write_side(work, self.len, &checked)?;
+            if (!checked.is_sound() || self.groups.is_empty() && self.letter == Letter::Staged)
+                && let Err(error) = self.write_side(work, self.len, &checked)
+            {
+                let path = &work.options.path;
+                warn!(path, file = self.name.data(), %error, "cannot write the side file of a chunk, it goes on without");
             }
             return Ok(self.goes(self.len, &checked, checked.missing));
         }
         if let Some(end) = checked.cut() {
             work.disk.truncate(&file, end)?;
             work.disk.sync(&file)?;
+            self.forget_announced(work, end);
             info!(
                 path = work.options.path,
                 file,
@@ -260,6 +268,24 @@ impl Left {
             return Ok(Fate::Stays);
         }
         self.salvage(work, &checked)
+    }
+
+    /// A last group that was announced and of which nothing stands behind these `len` bytes: once the chunk has the letter that says that all
+    /// of it was durable, it would be missed.
+    fn forget_announced(&self, work: &Work, len: u64) {
+        let last = self.groups.last();
+        if !last.is_some_and(|last| !last.confirmed && last.start >= len) {
+            return;
+        }
+        let side = work.naming.side(self.content.id);
+        let cut = work.disk.truncate(&side, self.announced);
+        match cut.and_then(|()| work.disk.sync(&side)) {
+            Ok(()) => self.content.standing().side = self.announced,
+            Err(error) => {
+                let path = &work.options.path;
+                warn!(path, file = side, %error, "cannot take back what was announced of a chunk");
+            }
+        }
     }
 
     /// All that is there can be read, and it is not all that was written, or something else.

@@ -38,6 +38,8 @@ pub struct Side {
     pub meta: Option<Meta>,
     /// The groups, in the order in which they were written.
     pub groups: Vec<Group>,
+    /// Where the frame of the last one begins.
+    pub announced: u64,
     /// Bytes up to the end of the last good frame.
     pub len: u64,
 }
@@ -91,6 +93,7 @@ pub fn decode(bytes: &[u8]) -> Side {
                 // One group at a time: the next was begun when this one was durable.
                 side.confirm();
                 side.groups.extend(read_group(group));
+                side.announced = side.len;
             }
             [2] => side.confirm(),
             _ => {}
@@ -183,7 +186,7 @@ mod tests {
         fn a_side_file_comes_back_and_a_torn_one_as_far_as_it_goes(groups in groups(), cut in any::<prop::sample::Index>()) {
             let file = file(&groups);
             let whole = decode(&file);
-            prop_assert_eq!(whole, Side { meta: Some(meta()), groups: groups.clone(), len: file.len() as u64 });
+            prop_assert_eq!(whole, Side { meta: Some(meta()), groups: groups.clone(), announced: decode(&file).announced, len: file.len() as u64 });
             let torn = decode(&file[..cut.index(file.len())]);
             prop_assert!(same_bytes(&groups, &torn.groups));
             prop_assert_eq!(decode(&file[..torn.len as usize]), torn);
