@@ -19,6 +19,7 @@ use crate::support::ledger::{Ledger, LineId};
 use crate::support::log_writer::LogFile;
 
 mod by_hand;
+mod file_buffer;
 
 /// A scene in an EC2 world.
 struct Termination {

@@ -30,7 +30,7 @@ fn position(pos_file: &Path) -> Result<Option<u64>> {
 }
 
 /// Waits until the committed position is the end of the file: every line is durable.
-async fn all_buffered(scene: &Scene, agent: &Agent) -> Result<()> {
+pub async fn all_buffered(scene: &Scene, agent: &Agent) -> Result<()> {
     all_safe(scene, &scene.dir().join("app.pos"), agent).await
 }
 

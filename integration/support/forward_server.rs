@@ -407,11 +407,15 @@ impl Connection {
             .collect();
         self.state.change(|state| {
             for text in texts {
-                if let Some(id) = LineId::find(&text) {
+                let is_intact = super::ledger::is_intact(&text);
+                // With a wrong checksum the number may be wrong, too.
+                if (is_intact || !text.contains(" sum="))
+                    && let Some(id) = LineId::find(&text)
+                {
                     state.lines.push(id);
                     state.distinct.insert(id);
                 }
-                if !super::ledger::is_intact(&text) {
+                if !is_intact {
                     state.damaged.push(text);
                 }
             }

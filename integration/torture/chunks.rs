@@ -43,20 +43,34 @@ impl ChunkFile {
 /// # Errors
 /// When one cannot be read.
 pub fn read(directory: &Path) -> io::Result<Vec<ChunkFile>> {
-    let mut chunks = Vec::new();
+    let chunk = |path: PathBuf| {
+        let lines = lines(&inflated(fs::read(&path)?));
+        Ok(ChunkFile { path, lines })
+    };
+    paths(directory)?.into_iter().map(chunk).collect()
+}
+
+/// Whether there is one.
+///
+/// # Errors
+/// When the directory cannot be read.
+pub fn any(directory: &Path) -> io::Result<bool> {
+    Ok(!paths(directory)?.is_empty())
+}
+
+fn paths(directory: &Path) -> io::Result<Vec<PathBuf>> {
     let entries = match fs::read_dir(directory) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(chunks),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
         entries => entries?,
     };
+    let mut paths = Vec::new();
     for entry in entries {
-        let path = entry?.path();
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        if is_chunk(&name) {
-            let lines = lines(&inflated(fs::read(&path)?));
-            chunks.push(ChunkFile { path, lines });
+        let entry = entry?;
+        if is_chunk(&entry.file_name().to_string_lossy()) {
+            paths.push(entry.path());
         }
     }
-    Ok(chunks)
+    Ok(paths)
 }
 
 /// `buffer.b<32 digits>.log`, `fsb.<tag>.q<32 digits>.buf`.

@@ -6,7 +6,8 @@
 //! what it calls safe must have arrived, and only what it leaves open may come again ([`verdict`]). At last everything quiets
 //! down, what was written has to arrive, and SIGTERM has to end the agent with nothing left to read.
 //!
-//! The kinds of rounds ([`plan::Kind`]): chunks in memory; chunks on disk ([`chunks`] reads them); chunks on a disk that is full ([`full`]).
+//! The kinds of rounds ([`plan::Kind`]): chunks in memory; chunks on disk ([`chunks`] reads them); chunks on a disk that is full ([`full`]);
+//! chunks whose files are damaged before the next start ([`damage`], [`side`]).
 //!
 //! `cargo run --release --example torture -- --rounds 100 [--seed N] [--kind KIND]` runs as many rounds as asked for, all kinds in turn;
 //! `cargo test` a few of each.
@@ -27,9 +28,11 @@ use writer::Writer;
 
 pub mod book;
 pub mod chunks;
+pub mod damage;
 pub mod full;
 pub mod plan;
 pub mod scene;
+pub mod side;
 pub mod truncating;
 pub mod verdict;
 pub mod writer;
@@ -88,8 +91,11 @@ pub async fn run(binary: &Path, plan: &Plan) -> Result<Round> {
     let mut agent = last
         .with_context(|| format!("the agent printed:\n{log}"))?
         .context("started")?;
-    let mut faults = scene.quiet_down(&mut agent, &book).await;
+    let may_lose = verdict::may_lose(&kills);
+    let mut faults = scene.quiet_down(&mut agent, &book, &may_lose).await;
     log += &agent.log_text();
+    let lives: Vec<&str> = log.split(scene::KILLED).collect();
+    faults.extend(verdict::unnamed(&kills, &lives));
     let mut verdict = scene
         .receiver
         .state()

@@ -18,6 +18,10 @@ pub enum Kind {
     File,
     /// Chunks on a disk that is full; killed and started again meanwhile.
     Full,
+    /// Between a kill and the next start the chunks' files suffer what a crash can leave.
+    Harmed,
+    /// Between a kill and the next start bytes of chunks are destroyed.
+    Wounded,
 }
 
 impl Kind {
@@ -25,7 +29,7 @@ impl Kind {
     fn slowest_ack(self) -> u64 {
         match self {
             Kind::Memory => 250,
-            Kind::File | Kind::Full => 900,
+            Kind::File | Kind::Full | Kind::Harmed | Kind::Wounded => 900,
         }
     }
 }
@@ -98,6 +102,8 @@ pub enum Moment {
     InFlight,
     /// So long after it has said that the disk takes nothing.
     Full(Duration),
+    /// So long after there is a chunk on disk.
+    Kept(Duration),
 }
 
 /// A disk that becomes full.
@@ -214,6 +220,30 @@ impl Plan {
         match kind {
             Kind::Memory | Kind::File => plan,
             Kind::Full => plan.on_a_tiny_disk(&mut rng),
+            Kind::Harmed | Kind::Wounded => plan.with_chunks_to_damage(&mut rng),
+        }
+    }
+
+    /// Chunks stay and grow for a while: there is something to damage.
+    fn with_chunks_to_damage(self, rng: &mut Rng) -> Plan {
+        let life = |rng: &mut Rng| Life {
+            until: Moment::Kept(Duration::from_millis(rng.u64(..700))),
+            pause: Duration::from_millis(rng.u64(..200)),
+        };
+        Plan {
+            lives: (0..rng.usize(2..=4)).map(|_| life(rng)).collect(),
+            flush: pick(
+                rng,
+                &[
+                    "flush_mode immediate",
+                    "flush_interval 0.4",
+                    "flush_interval 2",
+                ],
+            ),
+            chunk_limit: pick(rng, &["64k", "256k", "8m"]),
+            total_limit: "64m",
+            ack: (self.ack.0, Duration::from_millis(1500)),
+            ..self
         }
     }
 
@@ -267,7 +297,8 @@ fn storage(kind: Kind, rng: &mut Rng) -> Storage {
 /// Nothing that is lost only when the machine dies.
 fn extra(kind: Kind, rng: &mut Rng) -> &'static str {
     match kind {
-        Kind::Memory => "",
+        // A torn write is one that was not synced, and only plain data show which lines they hold.
+        Kind::Memory | Kind::Harmed | Kind::Wounded => "",
         Kind::File | Kind::Full => pick(rng, &["", "", "", "fsync false", "compress gzip"]),
     }
 }
@@ -336,6 +367,9 @@ impl Display for Plan {
             match life.until {
                 Moment::After(time) => write!(f, " after {} ms", time.as_millis())?,
                 Moment::InFlight => write!(f, " with a chunk in flight")?,
+                Moment::Kept(time) => {
+                    write!(f, " {} ms after a chunk was on disk", time.as_millis())?
+                }
                 Moment::Full(time) => {
                     write!(f, " {} ms after the disk was full", time.as_millis())?
                 }

@@ -6,17 +6,19 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use fastrand::Rng;
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
 use super::book::Book;
+use super::damage::{self, Damage};
 use super::plan::{Filling, Full, Kind, Moment, Plan, Storage};
 use super::truncating;
-use super::verdict::{Copied, Kill, OF_A_FILE_BUFFER, Repeats, chunk_id};
+use super::verdict::{self, Copied, Kill, OF_A_FILE_BUFFER, Repeats, chunk_id};
 use super::writer::{Shared, WRITER};
 use super::{GLANCE, PATIENCE, chunks, full};
 use crate::support::agent::Agent;
-use crate::support::forward_server::{ForwardServer, Mode};
+use crate::support::forward_server::{ForwardServer, Mode, State};
 use crate::support::ledger::{Ledger, LineId};
 use crate::support::tiny_disk::TinyDisk;
 
@@ -24,6 +26,9 @@ use crate::support::tiny_disk::TinyDisk;
 const ATTEMPTS: usize = 10;
 /// What the agent says when it has begun to read.
 pub const RUNNING: &str = "worker is now running";
+
+/// Between two lives in the log of a round.
+pub const KILLED: &str = "\n--- killed;";
 
 /// What stands around the agent.
 pub struct Scene<'a> {
@@ -160,8 +165,12 @@ impl<'a> Scene<'a> {
     ) -> Result<()> {
         for life in &self.plan.lives {
             for _ in 0..ATTEMPTS {
-                let kill = self.live(shared, life.until, log).await?;
-                let enough = !kill.in_flight.is_empty() || life.until != Moment::InFlight;
+                let kill = self.live(shared, life.until, kills, log).await?;
+                let enough = match life.until {
+                    Moment::InFlight => !kill.in_flight.is_empty(),
+                    Moment::Kept(_) => !kill.damage.is_empty(),
+                    Moment::After(_) | Moment::Full(_) => true,
+                };
                 kills.push(kill);
                 if enough {
                     break;
@@ -169,12 +178,26 @@ impl<'a> Scene<'a> {
             }
             tokio::time::sleep(life.pause).await;
         }
-        // Without this the round would be won by an agent that never sends.
-        ensure!(
-            self.disk.is_some() || kills.iter().any(|kill| !kill.in_flight.is_empty()),
-            "no chunk was in flight at any of {} kills",
-            kills.len()
-        );
+        self.proves_something(kills)
+    }
+
+    /// A round in which nothing was in flight at any kill, or nothing damaged, would be won by an agent that never sends or never keeps.
+    /// That the disk was full is seen in each life.
+    fn proves_something(&self, kills: &[Kill]) -> Result<()> {
+        let holds = |what: fn(&Kill) -> bool| kills.iter().any(what);
+        match self.plan.kind {
+            Kind::Memory | Kind::File => ensure!(
+                holds(|kill| !kill.in_flight.is_empty()),
+                "no chunk was in flight at any of {} kills",
+                kills.len()
+            ),
+            Kind::Harmed | Kind::Wounded => ensure!(
+                holds(|kill| !kill.damage.is_empty()),
+                "no chunk was there to be damaged at any of {} kills",
+                kills.len()
+            ),
+            Kind::Full => {}
+        }
         Ok(())
     }
 
@@ -195,7 +218,13 @@ impl<'a> Scene<'a> {
     }
 
     /// One of them.
-    async fn live(&self, shared: &Shared, until: Moment, log: &mut String) -> Result<Kill> {
+    async fn live(
+        &self,
+        shared: &Shared,
+        until: Moment,
+        kills: &[Kill],
+        log: &mut String,
+    ) -> Result<Kill> {
         let born = Instant::now();
         let mut agent = self.start()?;
         let lived = self.until(&agent, born, until, shared).await;
@@ -210,10 +239,34 @@ impl<'a> Scene<'a> {
         // The process is gone: nobody writes the pos_file any more.
         let pos_file = self.positions()?;
         let shown = pos_file.as_deref().unwrap_or("there is none");
-        *log += &format!("\n--- killed; the pos_file says:\n{shown}---\n");
-        let mut kill = self.look(shared, born, pos_file.as_deref())?;
+        *log += &format!("{KILLED} the pos_file says:\n{shown}---\n");
+        let mut kill = self.look(shared, born, pos_file.as_deref(), kills)?;
         kill.faults.extend(flapping);
+        let damage = self.damage()?;
+        for done in &damage {
+            *log += &format!("--- {} {}\n", done.file, done.what);
+        }
+        if !damage.is_empty() {
+            (kill.stays, kill.repeats) = (false, Repeats::LeftOpen);
+            kill.damage = damage;
+        }
         Ok(kill)
+    }
+
+    /// Damages the buffer as the plan has it.
+    fn damage(&self) -> Result<Vec<Damage>> {
+        let directory = self.buffer("own");
+        let mut rng = Rng::new();
+        match self.plan.kind {
+            Kind::Memory | Kind::File | Kind::Full => Ok(Vec::new()),
+            Kind::Harmed => {
+                let pos_file = self.pos_file("own");
+                let mut state = pos_file.clone().into_os_string();
+                state.push(".state");
+                damage::harm(&directory, &[pos_file, state.into()], &mut rng)
+            }
+            Kind::Wounded => damage::wound(&directory, &mut rng),
+        }
     }
 
     async fn until(
@@ -238,6 +291,16 @@ impl<'a> Scene<'a> {
                 tokio::time::sleep(time).await;
                 Ok(())
             }
+            Moment::Kept(time) => {
+                agent.wait_for_line(RUNNING, PATIENCE).await?;
+                shared.set_agent_is_up(true);
+                let end = Instant::now() + PATIENCE;
+                while !chunks::any(&self.buffer("own"))? && Instant::now() < end {
+                    tokio::time::sleep(GLANCE).await;
+                }
+                tokio::time::sleep(time).await;
+                Ok(())
+            }
             Moment::InFlight => {
                 agent.wait_for_line(RUNNING, PATIENCE).await?;
                 shared.set_agent_is_up(true);
@@ -256,10 +319,18 @@ impl<'a> Scene<'a> {
     }
 
     /// What is to be seen of a kill.
-    fn look(&self, shared: &Shared, born: Instant, pos_file: Option<&str>) -> Result<Kill> {
+    fn look(
+        &self,
+        shared: &Shared,
+        born: Instant,
+        pos_file: Option<&str>,
+        kills: &[Kill],
+    ) -> Result<Kill> {
         let claim = shared.book().claim(pos_file);
         let kept = chunks::read(&self.buffer("own"))?;
         let held: BTreeSet<u64> = kept.iter().flat_map(chunks::ChunkFile::numbers).collect();
+        // What an earlier damage took is judged there.
+        let taken = verdict::may_lose(kills);
         let line = |number| LineId {
             writer: WRITER,
             number,
@@ -276,15 +347,19 @@ impl<'a> Scene<'a> {
             too_early: (0..)
                 .zip(&claim.safe)
                 .filter(|(number, safe)| {
-                    **safe && !held.contains(number) && !state.distinct.contains(&line(*number))
+                    **safe
+                        && !held.contains(number)
+                        && !taken.contains(number)
+                        && !state.distinct.contains(&line(*number))
                 })
                 .map(|(number, _)| number)
                 .collect(),
             claim,
             held: held.len(),
-            stays: self.plan.kind == Kind::File,
+            stays: !matches!(self.plan.kind, Kind::Memory | Kind::Full),
+            damage: Vec::new(),
             repeats: match self.plan.kind {
-                Kind::File => OF_A_FILE_BUFFER,
+                Kind::File | Kind::Harmed | Kind::Wounded => OF_A_FILE_BUFFER,
                 // While the disk takes nothing, chunks are sent from memory.
                 Kind::Memory | Kind::Full => Repeats::LeftOpen,
             },
@@ -301,13 +376,31 @@ impl<'a> Scene<'a> {
     }
 
     /// Nothing more is written: everything has to arrive, and the agent to end. Returns what went wrong.
-    pub async fn quiet_down(&self, agent: &mut Agent, book: &Book) -> Vec<String> {
+    /// Lines that `may_lose` names are not waited for.
+    pub async fn quiet_down(
+        &self,
+        agent: &mut Agent,
+        book: &Book,
+        may_lose: &BTreeSet<u64>,
+    ) -> Vec<String> {
         let mut faults = Vec::new();
         self.receiver.set_mode(Mode::Ack).await;
-        let lines = usize::try_from(book.lines()).unwrap_or(usize::MAX);
+        let lines = usize::try_from(book.lines()).unwrap_or(usize::MAX) - may_lose.len();
+        let line = |number: &u64| LineId {
+            writer: WRITER,
+            number: *number,
+        };
+        let all = |state: &State| {
+            let came = may_lose
+                .iter()
+                .filter(|number| state.distinct.contains(&line(number)));
+            state.distinct.len() - came.count() >= lines
+        };
         // What is missing is told by its ids; what is still being repeated then, by the pos_file.
-        let _ = self.receiver.wait_for_lines(lines, PATIENCE).await;
-        let finished = || matches!(self.positions(), Ok(Some(text)) if book.is_finished(&text));
+        let _ = self.receiver.wait_for("all lines", PATIENCE, all).await;
+        let is_empty = || matches!(chunks::any(&self.buffer("own")), Ok(false));
+        let finished =
+            || matches!(self.positions(), Ok(Some(text)) if book.is_finished(&text)) && is_empty();
         let end = Instant::now() + PATIENCE;
         while !finished() && Instant::now() < end {
             tokio::time::sleep(GLANCE).await;
@@ -323,9 +416,11 @@ impl<'a> Scene<'a> {
         }
         if !finished() {
             faults.push(format!(
-                "after the stop something is left to read: pos_file {:?}, files {:?}",
+                "after the stop something is left: pos_file {:?}, files {:?}, chunks {:?}",
                 self.positions(),
-                last_files(book)
+                last_files(book),
+                chunks::read(&self.buffer("own"))
+                    .map(|all| all.into_iter().map(|chunk| chunk.path).collect::<Vec<_>>())
             ));
         }
         faults

@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Display};
 
 use super::book::{Book, Claim};
+use super::damage::Damage;
 use super::plan::Storage;
 use super::writer::WRITER;
 use crate::support::forward_server::{Received, State};
-use crate::support::ledger::{Ledger, LineId};
+use crate::support::ledger::{Ledger, LineId, is_intact};
 
 /// More ids than these are told as a number.
 const SHOWN: usize = 20;
@@ -42,6 +43,8 @@ pub struct Kill {
     pub repeats: Repeats,
     /// Whether everything that was in flight is on disk, and so has to come again.
     pub stays: bool,
+    /// What was done to its chunks before the next life.
+    pub damage: Vec<Damage>,
     /// What else was wrong with this life.
     pub faults: Vec<String>,
 }
@@ -68,6 +71,8 @@ pub struct Verdict {
     pub arrived: u64,
     /// Written and not arrived.
     pub missing: BTreeSet<LineId>,
+    /// The same, where their bytes were destroyed.
+    pub lost_to_damage: BTreeSet<LineId>,
     /// Arrivals beyond the first of each line.
     pub duplicated: usize,
     /// The same, without deliveries whose chunk id had come before.
@@ -109,6 +114,18 @@ impl Verdict {
         let seen = Seen::in_order(&state.deliveries);
         let mut faults = state.errors.clone();
         faults.extend(kills.iter().flat_map(|kill| kill.faults.clone()));
+        let tags = state.deliveries.iter().map(|each| &each.delivery.tag);
+        let strange: BTreeSet<&String> = tags.filter(|tag| *tag != "own").collect();
+        faults.extend(
+            strange
+                .iter()
+                .map(|tag| format!("lines arrived with the tag {tag:?}")),
+        );
+        let may_lose = may_lose(&kills);
+        let (lost_to_damage, missing) = ledger
+            .missing()
+            .into_iter()
+            .partition(|id| may_lose.contains(&id.number));
         let counted = match storage {
             Storage::Memory => &state.lines,
             Storage::File | Storage::FileSingle => {
@@ -124,7 +141,8 @@ impl Verdict {
         Verdict {
             written,
             arrived: written - ledger.missing().len() as u64,
-            missing: ledger.missing(),
+            missing,
+            lost_to_damage,
             duplicated: ledger.duplicates(),
             duplicated_in_new_chunks: repeated(&seen.in_new_chunks),
             chunks_again: seen.again.len(),
@@ -134,7 +152,7 @@ impl Verdict {
                 .flat_map(|kill| &kill.too_early)
                 .map(|number| line(*number))
                 .collect(),
-            damaged: state.damaged.clone(),
+            damaged: damaged(state, &kills),
             kills,
             faults,
             copied: Copied::default(),
@@ -150,6 +168,15 @@ impl Verdict {
             && self.faults.is_empty()
     }
 
+    /// How many files were damaged in which way.
+    fn damaged_files(&self) -> String {
+        let mut kinds: BTreeMap<&str, usize> = BTreeMap::new();
+        let damage = self.kills.iter().flat_map(|kill| &kill.damage);
+        damage.for_each(|damage| *kinds.entry(damage.kind).or_default() += 1);
+        let kinds = kinds.iter().map(|(kind, count)| format!(" {count} {kind}"));
+        kinds.collect()
+    }
+
     /// Kills with a chunk in flight.
     pub fn in_flight(&self) -> usize {
         self.kills
@@ -157,6 +184,45 @@ impl Verdict {
             .filter(|kill| !kill.in_flight.is_empty())
             .count()
     }
+}
+
+/// The lines in bytes that were destroyed.
+pub fn may_lose(kills: &[Kill]) -> BTreeSet<u64> {
+    let damage = kills.iter().flat_map(|kill| &kill.damage);
+    damage
+        .flat_map(|damage| damage.may_lose.iter().copied())
+        .collect()
+}
+
+/// Lines whose checksum does not fit, unless there are no more of them than bytes that were flipped.
+fn damaged(state: &State, kills: &[Kill]) -> Vec<String> {
+    let wounds = kills.iter().flat_map(|kill| &kill.damage);
+    let flipped = wounds.filter(|damage| damage.is_wound).count();
+    let texts: BTreeSet<&String> = state.damaged.iter().collect();
+    match texts.len() > flipped {
+        true => state.damaged.clone(),
+        false => Vec::new(),
+    }
+}
+
+/// Chunks that were wounded and that no later life names.
+pub fn unnamed(kills: &[Kill], lives: &[&str]) -> Vec<String> {
+    let mut faults = Vec::new();
+    for (number, kill) in kills.iter().enumerate() {
+        let later = lives.get(number + 1..).unwrap_or_default();
+        for damage in kill.damage.iter().filter(|damage| damage.is_wound) {
+            let names = |line: &str| {
+                (line.contains("[warn]") || line.contains("[error]")) && line.contains(&damage.file)
+            };
+            if !later.iter().any(|life| life.lines().any(names)) {
+                faults.push(format!(
+                    "nobody was told that {} is {}",
+                    damage.file, damage.what
+                ));
+            }
+        }
+    }
+    faults
 }
 
 /// Lines that arrived more often than once and once more for each kill that may repeat them.
@@ -199,7 +265,9 @@ impl Seen {
         for received in deliveries {
             let texts = received.delivery.events.iter();
             let lines: Vec<LineId> = texts
-                .filter_map(|event| LineId::find(&event.text("message")?))
+                .filter_map(|event| event.text("message"))
+                .filter(|text| is_intact(text))
+                .filter_map(|text| LineId::find(&text))
                 .collect();
             let id = chunk_id(received);
             match chunks.get(&id) {
@@ -242,15 +310,17 @@ pub fn chunk_id(received: &Received) -> String {
 impl Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let open: u64 = self.kills.iter().map(|kill| kill.claim.open_bytes).sum();
+        let damaged_files = self.damaged_files();
         let held: usize = self.kills.iter().map(|kill| kill.held).sum();
         write!(
             f,
-            "written {} arrived {} lost {} duplicated {} ({} chunks came again, {} lines are left after dropping these, {} unexplained) \
+            "written {} arrived {} lost {} ({} more in damaged files:{damaged_files}) duplicated {} ({} chunks came again, {} lines are left after dropping these, {} unexplained) \
              damaged {}; {} kills, {} with chunks in flight, {open} bytes open and {held} lines on disk at them; copytruncate: written {} \
              lost {} duplicated {} damaged {}",
             self.written,
             self.arrived,
             self.missing.len(),
+            self.lost_to_damage.len(),
             self.duplicated,
             self.chunks_again,
             self.duplicated_in_new_chunks,

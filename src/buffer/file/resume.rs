@@ -279,19 +279,24 @@ impl Left {
         let checked = check::check(&mut read, self.len, &self.side.groups)?;
         if checked.is_whole() {
             self.tell_doubt(work, &checked);
+            self.forget_announced(work, self.len);
             if checked.is_sound() {
                 self.recall(work, self.len)?;
             }
             // From now on its checksums are those of what is there.
             let unknown = self.side.groups.is_empty() && self.letter == Letter::Staged;
-            if !checked.is_sound() || unknown {
-                self.write_side(work, self.len, &checked)?;
+            if (!checked.is_sound() || unknown)
+                && let Err(error) = self.write_side(work, self.len, &checked)
+            {
+                let path = &work.options.path;
+                warn!(path, file = self.name.data(), %error, "cannot write the side file of a chunk, it goes on without");
             }
             return Ok(self.goes(self.len, &checked, checked.missing));
         }
         if let Some(end) = checked.cut() {
             work.disk.truncate(&file, end)?;
             work.disk.sync(&file)?;
+            self.forget_announced(work, end);
             info!(
                 path = work.options.path,
                 file,
@@ -319,6 +324,24 @@ impl Left {
         }
         work.recall.note(self.side.safe_within(len));
         Ok(())
+    }
+
+    /// A last group that was announced and of which nothing stands behind these `len` bytes: once the chunk has the letter that says that all
+    /// of it was durable, it would be missed.
+    fn forget_announced(&self, work: &Work, len: u64) {
+        let last = self.side.groups.last();
+        if !last.is_some_and(|last| !last.confirmed && last.start >= len) {
+            return;
+        }
+        let side = work.naming.side(self.content.id);
+        let cut = work.disk.truncate(&side, self.side.announced);
+        match cut.and_then(|()| work.disk.sync(&side)) {
+            Ok(()) => self.content.standing().side = self.side.announced,
+            Err(error) => {
+                let path = &work.options.path;
+                warn!(path, file = side, %error, "cannot take back what was announced of a chunk");
+            }
+        }
     }
 
     /// All that is there can be read, and it is not all that was written, or something else.

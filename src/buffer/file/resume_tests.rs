@@ -203,6 +203,41 @@ fn a_chunk_that_lost_whole_records_at_its_end_is_counted_as_broken_once() {
 }
 
 #[test]
+fn what_was_announced_and_never_written_is_not_missed_once_the_chunk_is_queued() {
+    let sim = Arc::new(Sim::default());
+    let name = |letter: char| format!("buffer.{letter}{ID}.log");
+    let (one, two) = (entry("one"), entry("two"));
+    let group = |start: u64, data: &[u8]| {
+        side::group(&Group {
+            start,
+            end: start + data.len() as u64,
+            records: 1,
+            crc: crc32fast::hash(data),
+            confirmed: false,
+        })
+    };
+    let side = [
+        side::head(&meta("app")),
+        group(0, &one),
+        side::confirm(),
+        group(one.len() as u64, &two),
+    ];
+    // On a full disk, or with a part of it that a crash tore.
+    for torn in [&[][..], &two[..3]] {
+        sim.put(&name('b'), &[&one, torn].concat());
+        sim.put(&format!("{}.meta", name('b')), &meta("app").encode());
+        sim.put(&format!("buffer.{ID}.affluent"), &side.concat());
+        assert_eq!(resume(&sim).chunks[0].2, whole(&one, 1));
+        for end in ["", ".meta"] {
+            let renamed = sim.rename(&(name('b') + end), &(name('q') + end));
+            renamed.expect("renamed");
+        }
+        assert_eq!(resume(&sim).chunks[0].2, whole(&one, 1));
+        sim.remove(&name('q')).expect("removed");
+    }
+}
+
+#[test]
 fn what_a_crash_left_of_no_chunk_is_removed() {
     let sim = Arc::new(Sim::default());
     sim.put(&format!("buffer.{ID}.part"), &entry("never released"));

@@ -63,6 +63,8 @@ pub struct Side {
     pub claims: Vec<Claim>,
     /// Whether the chunk was delivered.
     pub over: bool,
+    /// Where the frame of the last one begins, with its extents.
+    pub announced: u64,
     /// Bytes up to the end of the last good frame.
     pub len: u64,
 }
@@ -189,7 +191,7 @@ fn frame(payload: &[u8]) -> Vec<u8> {
 /// Reads frames up to the first damaged one.
 pub fn decode(bytes: &[u8]) -> Side {
     let mut side = Side::default();
-    let (mut rest, mut coming) = (bytes, Vec::new());
+    let (mut rest, mut at, mut coming) = (bytes, 0, Vec::new());
     while let Some((payload, behind)) = next(rest) {
         match payload {
             [0, meta @ ..] => side.meta = Meta::decode(meta).ok(),
@@ -197,6 +199,7 @@ pub fn decode(bytes: &[u8]) -> Side {
                 // One group at a time: the next was begun when this one was durable.
                 side.confirm();
                 side.add(read_group(group), std::mem::take(&mut coming));
+                side.announced = side.len;
             }
             [2] => side.confirm(),
             [3, extents @ ..] => {
@@ -206,8 +209,12 @@ pub fn decode(bytes: &[u8]) -> Side {
             [4] => side.over = true,
             _ => {}
         }
-        side.len += (rest.len() - behind.len()) as u64;
+        at += (rest.len() - behind.len()) as u64;
         rest = behind;
+        if coming.is_empty() {
+            // Extents whose group did not come any more are written over.
+            side.len = at;
+        }
     }
     side
 }
@@ -326,6 +333,25 @@ mod tests {
     }
 
     #[test]
+    fn extents_without_their_group_are_written_over() {
+        let whole = Group {
+            start: 0,
+            end: 10,
+            records: 1,
+            crc: 3,
+            confirmed: true,
+        };
+        let mut bytes = file(&[whole]);
+        let len = bytes.len() as u64;
+        bytes.extend(extents(&extents_of(&whole)));
+        let side = decode(&bytes);
+        assert_eq!(
+            (side.len, side.claims.len()),
+            (len, extents_of(&whole).len())
+        );
+    }
+
+    #[test]
     fn a_side_file_says_that_its_chunk_is_over() {
         let mut bytes = file(&[]);
         assert!(!decode(&bytes).over);
@@ -350,7 +376,7 @@ mod tests {
             let file = file(&groups);
             let whole = decode(&file);
             let claims = claims(&groups);
-            prop_assert_eq!(whole, Side { meta: Some(meta()), groups: groups.clone(), claims: claims.clone(), over: false, len: file.len() as u64 });
+            prop_assert_eq!(whole, Side { meta: Some(meta()), groups: groups.clone(), claims: claims.clone(), over: false, announced: decode(&file).announced, len: file.len() as u64 });
             let torn = decode(&file[..cut.index(file.len())]);
             prop_assert!(same_bytes(&groups, &torn.groups));
             prop_assert!(claims.starts_with(&torn.claims));

@@ -177,6 +177,7 @@ impl Source {
         while let Some(older) = self.memory.take_path(&path) {
             track.resume_rotated(known, older, self.known_since());
         }
+        self.go_on_searching(&mut track);
         // Before the positions are written, which say that everything older is known.
         track.find_between(known, Some(opened.identity));
         match known.begin(opened, origin, State::Current, &track) {
@@ -224,6 +225,13 @@ impl Source {
         }
     }
 
+    /// An earlier run that was searching when it ended may have missed names that moved: its search goes on.
+    fn go_on_searching(&self, track: &mut Track) {
+        if let (true, Some(since)) = (self.memory.starting, self.memory.searching_since) {
+            track.search_since(since, true);
+        }
+    }
+
     /// Generations that were last written before this are known from earlier runs.
     fn known_since(&self) -> SystemTime {
         self.memory.modified.unwrap_or_else(SystemTime::now)
@@ -263,6 +271,7 @@ impl Source {
         };
         let is_owed = remembered.kind == Kind::Owed;
         track.resume_rotated(&mut files.known, remembered, self.known_since());
+        self.go_on_searching(&mut track);
         if track.is_empty() && !is_owed {
             files.known.ledger.close_path(track.number);
         } else {

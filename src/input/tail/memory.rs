@@ -19,6 +19,8 @@ pub struct Memory {
     by_path: Vec<u32>,
     /// When they were last written.
     pub modified: Option<SystemTime>,
+    /// Since when the earlier run was searching generations at its end.
+    pub searching_since: Option<SystemTime>,
     /// No file of this source was ever read: those that stand there are old.
     pub first_start: bool,
     /// The first expansion of `path` is not done yet.

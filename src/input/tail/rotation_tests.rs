@@ -86,6 +86,57 @@ fn a_rotated_file_with_an_entry_of_its_own_goes_on_there_though_a_new_path_searc
 }
 
 #[test]
+fn a_generation_between_two_unfinished_ones_is_found_though_the_run_that_knew_them_missed_it() {
+    let place = Place::new();
+    place.append("a.log", "oldest\n");
+    let running = Running::start(place.params("a.log"), Sink::holding());
+    running.expect(&["oldest"]);
+    running.close(Phase::Now);
+    place.rename("a.log", "a.log.2");
+    // Its name moved while the directory was listed: the run did not see it.
+    place.append("unseen", "between\n");
+    let born = |name: &str| fs::metadata(place.at(name)).expect("a file").created().ok();
+    until("the clock of the file system has moved", || {
+        place.append("probe", "");
+        let moved = born("probe") > born("unseen") || born("probe").is_none();
+        fs::remove_file(place.at("probe")).expect("removed");
+        moved
+    });
+    place.append("a.log", "youngest\n");
+    let running = Running::start(place.params("a.log"), Sink::holding());
+    running.expect_count(2);
+    running.close(Phase::Now);
+    place.rename("a.log.2", "a.log.3");
+    place.rename("unseen", "a.log.2");
+    place.rename("a.log", "a.log.1");
+    place.append("a.log", "new\n");
+    let running = Running::start(place.params("a.log"), Arc::default());
+    running.expect_count(4);
+    running.close(Phase::Now);
+}
+
+#[test]
+fn a_search_that_a_stop_cut_off_goes_on_at_the_next_start() {
+    let place = Place::new();
+    place.append("a.log", "oldest\n");
+    let running = Running::start(place.params("a.log"), Sink::holding());
+    running.expect(&["oldest"]);
+    running.close(Phase::Now);
+    place.rename("a.log", "a.log.1");
+    place.append("unseen", "between\n");
+    place.append("a.log", "youngest\n");
+    // All that it found is safe when it ends.
+    let running = Running::start(place.params("a.log"), Arc::default());
+    running.expect_count(2);
+    running.close(Phase::Now);
+    place.rename("a.log.1", "a.log.2");
+    place.rename("unseen", "a.log.1");
+    let running = Running::start(place.params("a.log"), Arc::default());
+    running.expect(&["between"]);
+    running.close(Phase::Now);
+}
+
+#[test]
 fn a_truncated_file_is_read_from_its_head() {
     let place = Place::new();
     place.append("a.log", "one\ntwo\n");

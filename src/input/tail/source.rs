@@ -472,6 +472,7 @@ fn remember(
     memory.starting = true;
     memory.first_start = found.first_start;
     memory.modified = found.modified;
+    memory.searching_since = found.searching_since;
     (known, memory)
 }
 

@@ -31,6 +31,8 @@ pub struct Found {
     pub first_start: bool,
     /// Generations that were last written before this are known.
     pub modified: Option<SystemTime>,
+    /// Since when generations were being searched when this was written: not all may have been found.
+    pub searching_since: Option<SystemTime>,
     /// What earlier runs left unfinished.
     pub remembered: Vec<Remembered>,
     /// What they finished last.
@@ -76,6 +78,7 @@ impl Store {
         let found = Found {
             finished,
             first_start: !found.existed,
+            searching_since: state.searching_since,
             modified: known.into_iter().flatten().min(),
             remembered: state_file::merge(found.parsed.entries, unfinished),
         };

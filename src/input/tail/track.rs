@@ -109,11 +109,16 @@ impl Track {
         true
     }
 
-    /// Looks for generations born since `floor` from now on.
+    /// Looks for generations born since `floor` from now on, and for all that a search under way looks for.
     pub fn search_since(&mut self, floor: SystemTime, by_modified: bool) {
         let until = Instant::now() + SEARCH_AGAIN;
         match &mut self.search {
-            Some(search) => search.until = until,
+            Some(search) => {
+                search.until = until;
+                search.floor = search.floor.min(floor);
+                // The wider of the two: what was born since then was written to since then.
+                search.by_modified |= by_modified;
+            }
             None => {
                 self.search = Some(Search {
                     floor,
