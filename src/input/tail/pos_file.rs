@@ -12,6 +12,7 @@ use std::io::{self, Write};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use anyhow::{Context, bail};
 use nix::libc::O_NOFOLLOW;
@@ -190,7 +191,7 @@ pub struct Found {
     /// Whether there was a pos_file: if not, this is the very first start.
     pub existed: bool,
     /// When it was last written.
-    pub modified: Option<std::time::SystemTime>,
+    pub modified: Option<SystemTime>,
     /// What it says.
     pub parsed: Parsed,
 }
@@ -240,25 +241,26 @@ impl PosFile {
     }
 
     /// Puts these entries in place of what stands there, unless they are the same.
-    pub fn replace(&mut self, entries: &[Entry]) -> io::Result<()> {
+    pub fn replace(&mut self, entries: &[Entry], as_of: SystemTime) -> io::Result<()> {
         if print(entries) == self.written && self.path.exists() {
             return Ok(());
         }
-        self.renew(entries)
+        self.renew(entries, as_of)
     }
 
     /// Puts these entries in place of what stands there, the same or not: its time then says that nothing older is unread.
-    pub fn renew(&mut self, entries: &[Entry]) -> io::Result<()> {
+    pub fn renew(&mut self, entries: &[Entry], as_of: SystemTime) -> io::Result<()> {
         let text = print(entries);
-        put(&self.path, &text)?;
+        put(&self.path, &text, as_of)?;
         self.written = text;
         Ok(())
     }
 }
 
 /// Puts this text in place of the file at `path`, wholly or not at all: written beside it, synced, renamed over it, directory synced.
-/// A new file is readable by its owner only; one that stands there keeps its mode.
-pub fn put(path: &Path, text: &[u8]) -> io::Result<()> {
+/// A new file is readable by its owner only; one that stands there keeps its mode. Its time becomes `as_of`: when the files of
+/// which it tells were looked at, so that whatever came afterwards is younger.
+pub fn put(path: &Path, text: &[u8], as_of: SystemTime) -> io::Result<()> {
     let temporary = beside(path, ".tmp");
     // One that a crash left behind; if it cannot be removed, creating it says why.
     let _ = fs::remove_file(&temporary);
@@ -273,7 +275,8 @@ pub fn put(path: &Path, text: &[u8]) -> io::Result<()> {
         file.set_permissions(fs::Permissions::from_mode(mode))?;
     }
     file.write_all(text)?;
-    file.sync_data()?;
+    file.set_modified(as_of)?;
+    file.sync_all()?;
     fs::rename(&temporary, path)?;
     File::open(directory_of(path))?.sync_all()
 }

@@ -81,7 +81,8 @@ fn replacing_leaves_the_new_text_and_nothing_else() {
     fs::write(dir.path().join("app.pos.tmp"), "left by a crash").expect("a file");
     let (mut file, _) = PosFile::open(&path).expect("an owner");
     let entries = [entry("/a", 7, 9)];
-    file.replace(&entries).expect("it is written");
+    file.replace(&entries, SystemTime::now())
+        .expect("it is written");
     assert_eq!(
         parse(&fs::read(&path).expect("it is there")).entries,
         entries

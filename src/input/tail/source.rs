@@ -22,7 +22,7 @@ use super::position::Ledger;
 use super::read::Reader;
 use super::store::{Found, Store, Write};
 use super::told::Told;
-use super::track::Track;
+use super::track::{CLOCK_SLACK, Track};
 use super::watch::Watch;
 use crate::input::{Progress, Surroundings};
 use crate::parse::Parser;
@@ -231,8 +231,10 @@ impl Source {
         if !std::mem::replace(&mut self.finished, true) {
             files.is_open = false;
             // The pos_file is to name every generation by the name that it has now.
+            let begun = SystemTime::now();
             files.look_at_all();
             self.discover(files);
+            self.clock.last_sweep = begun;
             self.set_blocked(false);
             self.tell(files);
             (self.surroundings.finished)();
@@ -333,6 +335,7 @@ impl Source {
             self.tell(files);
             return;
         }
+        let begun = SystemTime::now();
         files.known.listings.forget();
         if self.watch.mend() || !self.watch.covers_all() {
             self.clock.look_at_names();
@@ -349,7 +352,7 @@ impl Source {
         for path in missing {
             self.begin(files, path);
         }
-        self.clock.last_sweep = SystemTime::now();
+        self.clock.last_sweep = begun;
         let retired = files.retire();
         if let Some(age) = self.params.multiline_flush_interval {
             files.flush_held(age.0);
@@ -405,8 +408,10 @@ impl Source {
             .needs_state(how, changes, in_order)
             .then(|| (changes, told.state()));
         drop(files);
+        let looked = self.clock.last_sweep;
+        let as_of = looked.checked_sub(CLOCK_SLACK).unwrap_or(looked);
         store
-            .write(how, &entries, state)
+            .write(how, &entries, state, as_of)
             // Not written, so still to be written.
             .inspect_err(|_| self.ledger.mark_moved())
     }

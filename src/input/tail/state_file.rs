@@ -257,8 +257,8 @@ pub fn read(pos_file: &Path) -> Read {
 }
 
 /// Writes the side file of a pos_file.
-pub fn write(pos_file: &Path, state: &State) -> io::Result<()> {
-    put(&path_for(pos_file), &print(state)?)
+pub fn write(pos_file: &Path, state: &State, as_of: SystemTime) -> io::Result<()> {
+    put(&path_for(pos_file), &print(state)?, as_of)
 }
 
 /// What both files say together. The pos_file is right about the entries that it has, also where Fluentd wrote it meanwhile; the

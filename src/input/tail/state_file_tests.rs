@@ -94,7 +94,7 @@ fn a_damaged_side_file_is_set_aside() {
     let dir = tempfile::tempdir().expect("a directory");
     let pos_file = dir.path().join("app.pos");
     assert_eq!(read(&pos_file), Read::Missing);
-    write(&pos_file, &State::default()).expect("written");
+    write(&pos_file, &State::default(), SystemTime::now()).expect("written");
     let Read::Whole(state) = read(&pos_file) else {
         panic!("it is whole");
     };

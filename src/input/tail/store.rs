@@ -96,22 +96,23 @@ impl Store {
             || self.copied.elapsed() >= COPY
     }
 
-    /// Writes positions, and what the side file tells where that is needed.
+    /// Writes positions, and what the side file tells where that is needed; the files were looked at `as_of` this time.
     pub fn write(
         &mut self,
         how: Write,
         entries: &[Entry],
         state: Option<(u64, State)>,
+        as_of: SystemTime,
     ) -> anyhow::Result<()> {
         // The side file goes first, so that whatever the pos_file leaves out stands there. At the first start there is no pos_file that
         // it could belong to.
         let is_first = !self.pos_file.path().exists();
         if is_first {
-            self.write_pos_file(how, entries)?;
+            self.write_pos_file(how, entries, as_of)?;
         }
         if let Some((changes, state)) = state {
             let path = self.pos_file.path();
-            state_file::write(path, &state).with_context(|| {
+            state_file::write(path, &state, as_of).with_context(|| {
                 let state = state_file::path_for(path);
                 format!("cannot write the pos_file's side file {}", state.display())
             })?;
@@ -120,13 +121,18 @@ impl Store {
         if is_first {
             return Ok(());
         }
-        self.write_pos_file(how, entries)
+        self.write_pos_file(how, entries, as_of)
     }
 
-    fn write_pos_file(&mut self, how: Write, entries: &[Entry]) -> anyhow::Result<()> {
+    fn write_pos_file(
+        &mut self,
+        how: Write,
+        entries: &[Entry],
+        as_of: SystemTime,
+    ) -> anyhow::Result<()> {
         match how {
-            Write::Changes => self.pos_file.replace(entries),
-            Write::All => self.pos_file.renew(entries),
+            Write::Changes => self.pos_file.replace(entries, as_of),
+            Write::All => self.pos_file.renew(entries, as_of),
         }
         .with_context(|| format!("cannot write pos_file {}", self.pos_file.path().display()))
     }

@@ -23,7 +23,7 @@ use super::state_file::{Kind, Remembered};
 use crate::event::Tag;
 
 /// File times come from a coarse clock: a generation may seem this much older than the moment in which it was made.
-const CLOCK_SLACK: Duration = Duration::from_millis(50);
+pub const CLOCK_SLACK: Duration = Duration::from_millis(50);
 /// How long the directory is searched again after a rotation: one listing may miss a name that moves meanwhile.
 const SEARCH_AGAIN: Duration = Duration::from_secs(2);
 /// How often a directory is listed anew at once for a generation that is not found.

@@ -73,6 +73,10 @@ enum Action {
     Delete(u8),
     /// A rotated file is replaced by its compressed copy.
     Compress(u8),
+    /// The agent reads what it knows of and writes positions that moved, but looks at no file.
+    Settle,
+    /// Nothing, until the clock of file times moves.
+    Tick,
     /// What the agent wrote is damaged, if it does not run.
     Hurt(Hurt),
 }
@@ -89,7 +93,9 @@ fn generate(seed: u64) -> (Setup, Vec<Action>) {
 }
 
 fn action(rng: &mut fastrand::Rng) -> Action {
-    const WEIGHTS: [u32; 19] = [12, 2, 6, 10, 3, 4, 10, 3, 2, 2, 1, 2, 1, 1, 1, 1, 1, 1, 2];
+    const WEIGHTS: [u32; 21] = [
+        12, 2, 6, 10, 3, 4, 10, 3, 2, 2, 1, 2, 1, 1, 1, 1, 1, 1, 2, 2, 2,
+    ];
     let mut weights = WEIGHTS;
     if let Some(first) = asked("KINDS") {
         weights[first as usize..].fill(0);
@@ -121,6 +127,8 @@ fn action(rng: &mut fastrand::Rng) -> Action {
         Some(15) => Action::Regrow(rng.u8(..)),
         Some(16) => Action::Delete(rng.u8(..)),
         Some(17) => Action::Compress(rng.u8(..)),
+        Some(18) => Action::Settle,
+        Some(19) => Action::Tick,
         _ => Action::Hurt(match rng.u8(..6) {
             0 => Hurt::CutPosFile(rng.u8(..)),
             1 => Hurt::EmptyPosFile,
@@ -144,18 +152,23 @@ fn act(world: &mut World, action: Action) -> Checked {
         }
         Action::Rotate { create } => world.rotate(create),
         Action::Look => return world.look(),
-        Action::Step | Action::Write => {
+        Action::Step | Action::Write | Action::Settle => {
             if let Some(agent) = &mut world.agent {
-                if matches!(action, Action::Write) {
+                if !matches!(action, Action::Step) {
                     agent.let_positions_be_written();
                 }
-                agent.step();
+                if matches!(action, Action::Settle) {
+                    agent.settle();
+                } else {
+                    agent.step();
+                }
                 return world.check();
             }
         }
         Action::Ack(pick) => world.receiver.ack(pick),
         Action::Stop(acks) => return world.stop(acks),
         Action::Kill => return world.kill(),
+        Action::Tick => world.tick(),
         Action::Lose(pick) => world.lose(pick),
         Action::Burst(rotations) => {
             for _ in 0..rotations {

@@ -147,6 +147,14 @@ impl Agent {
         self.source.step().expect("no error")
     }
 
+    /// One round in which no file is looked at: the clock says that it was just done.
+    pub fn settle(&mut self) {
+        let clock = &mut self.source.clock;
+        let later = Instant::now() + Duration::from_secs(1);
+        (clock.sweep, clock.refresh, clock.names) = (later, later, None);
+        self.source.step().expect("no error");
+    }
+
     /// Looks and reads until there is nothing more.
     pub fn look(&mut self) {
         for _ in 0..2 {
@@ -212,11 +220,11 @@ impl OnDisk {
         self.state.is_some()
     }
 
-    /// Whether a start can find this file under any name beside its path.
+    /// Whether a start searches for this file under any name beside its path.
     pub fn knows(&self, life: &Life) -> bool {
         match &self.state {
             Some(state) => state.iter().any(|generation| {
-                generation.inode == life.file.inode && generation.resume.born == life.file.born
+                generation.may_be(life.file) && generation.kind != state_file::Kind::Finished
             }),
             None => self
                 .entries

@@ -88,3 +88,23 @@ fn an_emptied_pos_file_does_not_hide_what_came_after_it_was_written() {
     let actions = [Burst(3), Kill, Hurt(EmptyPosFile)];
     hold("a.log", None, &actions);
 }
+
+#[test]
+fn what_came_between_the_last_look_and_the_last_write_of_positions_is_found() {
+    let actions = [
+        Append(1),
+        Look,
+        Stop(1),
+        Look,
+        Append(1),
+        Look,
+        Delete(0),
+        Append(2),
+        Rotate { create: true },
+        Tick,
+        Ack(0),
+        Settle,
+        Kill,
+    ];
+    hold("a.log", None, &actions);
+}
