@@ -158,6 +158,9 @@ impl Track {
                 }
                 Look::Rotated => self.rotated(known, seen),
             }
+        } else if self.wanted && !self.generations.is_empty() {
+            // Nothing stood at the path: what came to it since may have gone on.
+            self.search_since_look(seen, SystemTime::UNIX_EPOCH);
         }
         let opened = match at_path {
             Some(identity) if self.current().is_none() && !known.reading.contains(&identity) => {
@@ -309,6 +312,14 @@ impl Track {
     /// Whether it has no generation and waits for none.
     pub fn is_empty(&self) -> bool {
         self.generations.is_empty() && self.missing.is_empty()
+    }
+
+    /// As if the time of the search had passed.
+    #[cfg(test)]
+    pub fn age_search(&mut self) {
+        if let Some(search) = &mut self.search {
+            search.until = Instant::now() - SEARCH_AGAIN;
+        }
     }
 
     /// Since when generations are being searched.

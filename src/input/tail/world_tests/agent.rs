@@ -2,12 +2,14 @@
 
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use super::super::bell::Seen;
 use super::super::file::Identity;
 use super::super::source::{Source, Step};
+use super::super::track::Track;
 use super::super::*;
 use super::Setup;
 use super::lives::{Life, Safe};
@@ -24,11 +26,16 @@ pub struct Receiver {
     /// Those of this run.
     safe_now: Mutex<HashSet<String>>,
     came: Mutex<Vec<String>>,
+    /// It takes nothing now.
+    pub is_full: AtomicBool,
 }
 
 impl Collector for Receiver {
     fn room(&self, _tag: &Tag) -> Room {
-        Room::Ready
+        match self.is_full.load(Ordering::Relaxed) {
+            true => Room::Full,
+            false => Room::Ready,
+        }
     }
 
     fn emit(&self, stream: EventStream) {
@@ -129,7 +136,7 @@ impl Agent {
         };
         let limits = Limits {
             read_ahead: 1 << 20,
-            open_files: usize::MAX,
+            open_files: setup.open_files,
         };
         let parser = parse::configure(&parse).expect("a parser");
         let mut source = Source::start(params, parser, limits, surroundings).expect("a source");
@@ -161,6 +168,12 @@ impl Agent {
             self.step();
             while self.source.step().expect("no error") == Step::More {}
         }
+    }
+
+    /// The next look is the last in which generations are searched that came and went before.
+    pub fn age(&mut self) {
+        let mut files = self.source.files.lock().expect("no panic");
+        files.tracks.values_mut().for_each(Track::age_search);
     }
 
     /// Positions that moved are written with the next step, whenever they were written last.

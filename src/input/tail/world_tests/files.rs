@@ -156,7 +156,7 @@ impl World {
         } = self.lives[life];
         if (given_up || is_copy || is_unknown) && !self.is_watched(name) {
             for line in &mut self.lives[life].lines[before..] {
-                line.excuse = Some("written after its file was given up");
+                line.excuse = Some("written where it is watched no more");
             }
         } else if name.starts_with(ODD) {
             self.excuse_unknown(life);
@@ -220,6 +220,11 @@ impl World {
         if old.length == 0 {
             return;
         }
+        let flying = self.receiver.texts();
+        if old.lines.iter().any(|line| line.is_partly_in(&flying)) {
+            self.note("truncated with lines in flight");
+        }
+        let old = &self.lives[life];
         let new = Life {
             given_up: old.given_up,
             is_copy: old.is_copy,

@@ -10,6 +10,7 @@ fn hold(pattern: &'static str, batch: Option<u64>, actions: &[Action]) {
             pattern,
             follow_inodes,
             batch,
+            open_files: usize::MAX,
         };
         if let Err(reason) = run(setup, actions) {
             panic!("{setup:?}\n{reason}");
@@ -106,5 +107,11 @@ fn what_came_between_the_last_look_and_the_last_write_of_positions_is_found() {
         Settle,
         Kill,
     ];
+    hold("a.log", None, &actions);
+}
+
+#[test]
+fn what_comes_and_goes_long_after_a_rotation_that_left_no_file_is_found() {
+    let actions = [Append(2), Rotate { create: false }, Age, Burst(4)];
     hold("a.log", None, &actions);
 }

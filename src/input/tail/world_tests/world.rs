@@ -10,7 +10,7 @@ use super::super::state_file;
 use super::Setup;
 use super::agent::{Agent, OnDisk, Receiver};
 use super::files::CURRENT;
-use super::lives::{Life, Place};
+use super::lives::{Life, Line, Place};
 
 /// What comes of a check: why it failed.
 pub type Checked = Result<(), String>;
@@ -184,6 +184,13 @@ impl World {
             return;
         }
         self.note("batch lost");
+        let of_rotated = |life: &Life| {
+            let is_lost = |line: &Line| line.is_partly_in(&lost);
+            life.name() != Some(CURRENT) && life.lines.iter().any(is_lost)
+        };
+        if self.lives.iter().any(of_rotated) {
+            self.note("batch of a rotated file lost");
+        }
         let receiver = self.receiver.clone();
         let (safe, flying) = (receiver.safe(), receiver.texts());
         for life in &mut self.lives {
@@ -290,6 +297,13 @@ impl World {
         self.check()
     }
 
+    /// The agent looks for so long that it searches nothing any more.
+    pub fn age(&mut self) -> Checked {
+        self.look()?;
+        self.agent.iter_mut().for_each(Agent::age);
+        self.look()
+    }
+
     /// What came is what was written, in order and once; and nothing is told to be safe that is not.
     pub fn check(&mut self) -> Checked {
         for text in self.receiver.take_came() {
@@ -363,6 +377,24 @@ impl World {
             .filter(|line| line.excuse.is_none() && !line.is_in(&*safe))
             .map(|line| line.text.clone())
             .collect()
+    }
+
+    /// What happened here, all in all.
+    pub fn events(&mut self) -> BTreeMap<&'static str, usize> {
+        let lines = || self.lives.iter().flat_map(|life| &life.lines);
+        let safe = self.receiver.safe();
+        let again = safe.values().filter(|times| **times > 1).count();
+        let (written, excused) = (
+            lines().count(),
+            lines().filter(|line| line.excuse.is_some()).count(),
+        );
+        for why in lines().filter_map(|line| line.excuse) {
+            *self.seen.entry(why).or_default() += 1;
+        }
+        self.seen.insert(super::WRITTEN, written);
+        self.seen.insert(super::EXCUSED, excused);
+        self.seen.insert("came again after an interruption", again);
+        std::mem::take(&mut self.seen)
     }
 
     /// What this world has to say of itself when a check failed.
