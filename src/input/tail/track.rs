@@ -397,9 +397,9 @@ impl Track {
         open.then_some((current.dirty || !current.at_end(), current.turn))
     }
 
-    /// Closes the file at the path until it is read again.
+    /// Closes the file at the path until it is read again, unless that would be its end.
     pub fn lend(&mut self) {
-        if let Some(current) = self.current() {
+        if let Some(current) = self.current().filter(|current| current.has_name()) {
             current.file = None;
         }
     }

@@ -5,12 +5,12 @@ use super::Hurt::EmptyPosFile;
 use super::{Action, Setup, run};
 
 fn hold(pattern: &'static str, batch: Option<u64>, actions: &[Action]) {
-    for follow_inodes in [false, true] {
+    for (follow_inodes, open_files) in [(false, usize::MAX), (true, usize::MAX), (false, 1)] {
         let setup = Setup {
             pattern,
             follow_inodes,
             batch,
-            open_files: usize::MAX,
+            open_files,
         };
         if let Err(reason) = run(setup, actions) {
             panic!("{setup:?}\n{reason}");
@@ -114,4 +114,20 @@ fn what_came_between_the_last_look_and_the_last_write_of_positions_is_found() {
 fn what_comes_and_goes_long_after_a_rotation_that_left_no_file_is_found() {
     let actions = [Append(2), Rotate { create: false }, Age, Burst(4)];
     hold("a.log", None, &actions);
+}
+
+#[test]
+fn the_descriptor_of_a_deleted_file_is_not_lent() {
+    let actions = [
+        Half,
+        Copytruncate,
+        Write,
+        Rotate { create: true },
+        Append(1),
+        Write,
+        Full(true),
+        Delete(2),
+        Look,
+    ];
+    hold("a.log", Some(2), &actions);
 }
