@@ -118,16 +118,25 @@ fn generate(seed: u64) -> (Setup, Vec<Action>) {
         batch: [None, Some(1), Some(2)][rng.usize(..3)],
         open_files: if rng.u8(..4) == 0 { 1 } else { usize::MAX },
     };
+    // Histories of few kinds of actions go deeper than those of all.
+    let mut weights = WEIGHTS;
+    for weight in &mut weights[COMMON..] {
+        *weight *= rng.u32(..2);
+    }
     let actions = rng.usize(1..40);
-    (setup, (0..actions).map(|_| action(&mut rng)).collect())
+    let actions = (0..actions).map(|_| action(&mut rng, &weights)).collect();
+    (setup, actions)
 }
 
-fn action(rng: &mut fastrand::Rng) -> Action {
-    const WEIGHTS: [u32; 23] = [
-        12, 2, 6, 10, 3, 4, 10, 3, 2, 2, 1, 2, 1, 1, 1, 1, 1, 1, 2, 2, 1, 2, 2,
-    ];
-    let mut at = rng.u32(..WEIGHTS.iter().sum::<u32>());
-    let kind = WEIGHTS.iter().position(|weight| {
+/// How often which action is drawn: the first ones in all histories.
+const WEIGHTS: [u32; 23] = [
+    12, 2, 6, 10, 3, 4, 10, 3, 2, 4, 2, 4, 2, 2, 1, 1, 2, 2, 4, 4, 2, 4, 4,
+];
+const COMMON: usize = 9;
+
+fn action(rng: &mut fastrand::Rng, weights: &[u32]) -> Action {
+    let mut at = rng.u32(..weights.iter().sum::<u32>());
+    let kind = weights.iter().position(|weight| {
         let here = at < *weight;
         at = at.saturating_sub(*weight);
         here
@@ -358,7 +367,7 @@ fn no_history_loses_or_invents_a_line_or_tells_more_than_is_safe() {
         assert!(times(what) >= histories / 1000, "too rare: {what}");
     }
     assert!(
-        times(EXCUSED) < times(WRITTEN) / 5,
+        times(EXCUSED) < times(WRITTEN) / 4,
         "too much is excused: {events:?}"
     );
 }
