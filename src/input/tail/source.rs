@@ -286,7 +286,9 @@ impl Source {
                 false => self.renamed.remove(&from),
             };
             let Some(path) = path else {
-                self.begin_renamed(files, &from, &to);
+                if self.begin_renamed(files, &from, &to) {
+                    self.renamed.insert(to, from);
+                }
                 continue;
             };
             let track = files.tracks.get_mut(&path);

@@ -58,6 +58,8 @@ pub struct Setup {
     /// Lines of a batch.
     batch: Option<u64>,
     open_files: usize,
+    /// Whether events tell the agent of what happens.
+    events: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -117,6 +119,7 @@ fn generate(seed: u64) -> (Setup, Vec<Action>) {
         follow_inodes: rng.u8(..4) == 0,
         batch: [None, Some(1), Some(2)][rng.usize(..3)],
         open_files: if rng.u8(..4) == 0 { 1 } else { usize::MAX },
+        events: rng.bool(),
     };
     // Histories of few kinds of actions go deeper than those of all.
     let mut weights = WEIGHTS;
@@ -189,19 +192,7 @@ fn act(world: &mut World, action: Action) -> Checked {
         }
         Action::Rotate { create } => world.rotate(create),
         Action::Look => return world.look(),
-        Action::Step | Action::Write | Action::Settle => {
-            if let Some(agent) = &mut world.agent {
-                if !matches!(action, Action::Step) {
-                    agent.let_positions_be_written();
-                }
-                if matches!(action, Action::Settle) {
-                    agent.settle();
-                } else {
-                    agent.step();
-                }
-                return world.check();
-            }
-        }
+        Action::Step | Action::Write | Action::Settle => return step(world, action),
         Action::Ack(pick) => world.receiver.ack(pick),
         Action::Stop(acks) => return world.stop(acks),
         Action::Kill => return world.kill(),
@@ -230,6 +221,27 @@ fn act(world: &mut World, action: Action) -> Checked {
         Action::Hurt(hurt) => world.hurt(hurt),
     }
     Ok(())
+}
+
+fn step(world: &mut World, action: Action) -> Checked {
+    let is_settling = matches!(action, Action::Settle);
+    let events = if is_settling {
+        None
+    } else {
+        world.take_events()
+    };
+    let Some(agent) = &mut world.agent else {
+        return Ok(());
+    };
+    if !matches!(action, Action::Step) {
+        agent.let_positions_be_written();
+    }
+    if is_settling {
+        agent.settle();
+    } else {
+        agent.step(events);
+    }
+    world.check()
 }
 
 /// What happened in a history, and how often.

@@ -144,14 +144,20 @@ impl Agent {
         Agent { source, stop }
     }
 
-    /// One round: what is known to have more is read, then every file is looked at.
-    pub fn step(&mut self) -> Step {
+    /// One round: what is known to have more is read, then the files are looked at of which events told; where none do, all.
+    pub fn step(&mut self, events: Option<Seen>) -> Step {
         let everything = Seen {
             everything: true,
             ..Seen::default()
         };
-        self.source.notice(everything).expect("no error");
+        self.source
+            .notice(events.unwrap_or(everything))
+            .expect("no error");
         self.source.step().expect("no error")
+    }
+
+    pub fn notice(&mut self, events: Seen) {
+        self.source.notice(events).expect("no error");
     }
 
     /// One round in which no file is looked at: the clock says that it was just done.
@@ -163,9 +169,12 @@ impl Agent {
     }
 
     /// Looks and reads until there is nothing more.
-    pub fn look(&mut self) {
+    pub fn look(&mut self, events: Option<Seen>) {
+        if events.is_some() {
+            self.step(events);
+        }
         for _ in 0..2 {
-            self.step();
+            self.step(None);
             while self.source.step().expect("no error") == Step::More {}
         }
     }

@@ -5,12 +5,19 @@ use super::Hurt::EmptyPosFile;
 use super::{Action, Setup, run};
 
 fn hold(pattern: &'static str, batch: Option<u64>, actions: &[Action]) {
-    for (follow_inodes, open_files) in [(false, usize::MAX), (true, usize::MAX), (false, 1)] {
+    const MANY: usize = usize::MAX;
+    for (follow_inodes, open_files, events) in [
+        (false, MANY, false),
+        (true, MANY, false),
+        (false, 1, false),
+        (false, MANY, true),
+    ] {
         let setup = Setup {
             pattern,
             follow_inodes,
             batch,
             open_files,
+            events,
         };
         if let Err(reason) = run(setup, actions) {
             panic!("{setup:?}\n{reason}");
@@ -129,5 +136,11 @@ fn the_descriptor_of_a_deleted_file_is_not_lent() {
         Delete(2),
         Look,
     ];
+    hold("a.log", Some(2), &actions);
+}
+
+#[test]
+fn a_file_that_nobody_has_looked_at_is_followed_through_several_renames() {
+    let actions = [Append(3), Rotate { create: true }, RenameOddly(0)];
     hold("a.log", Some(2), &actions);
 }

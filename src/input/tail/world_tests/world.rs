@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::super::bell::{Change, Seen};
 use super::super::state_file;
 use super::Setup;
 use super::agent::{Agent, OnDisk, Receiver};
@@ -38,6 +39,8 @@ pub struct World {
     pub pieces: HashSet<String>,
     /// Lines written so far.
     pub written: usize,
+    /// Events of which the agent was not told yet.
+    pending: Seen,
     /// By life: what came in this run last.
     last: HashMap<usize, usize>,
     /// By life: what was told to be safe when the agent stopped, and must not come again.
@@ -65,6 +68,7 @@ impl World {
             whole: HashMap::new(),
             pieces: HashSet::new(),
             written: 0,
+            pending: Seen::default(),
             last: HashMap::new(),
             told_safe: HashMap::new(),
             let_go: None,
@@ -164,9 +168,9 @@ impl World {
         }
     }
 
-    /// A file gets a name that tells nothing: the agent has it open, or its inode stands on the disk, or it is lost.
+    /// A file gets a name that tells nothing: the agent has it open, or is told, or its inode stands on the disk, or it is lost.
     pub fn excuse_unknown(&mut self, life: usize) {
-        let Some(agent) = &self.agent else {
+        let Some(agent) = self.agent.as_ref().filter(|_| !self.setup.events) else {
             return;
         };
         let told = OnDisk::read(&self.pos_file());
@@ -243,9 +247,12 @@ impl World {
 
     /// A clean stop. Outputs get `acks` batches done meanwhile.
     pub fn stop(&mut self, acks: u8) -> Checked {
-        let Some(agent) = self.agent.take() else {
+        let events = self.take_events();
+        let Some(mut agent) = self.agent.take() else {
             return Ok(());
         };
+        // What was told before the stop is looked at before it.
+        agent.notice(events.unwrap_or_default());
         let receiver = self.receiver.clone();
         agent.stop(|| (0..acks).for_each(|_| receiver.ack(0)));
         self.check()?;
@@ -266,6 +273,7 @@ impl World {
 
     /// The agent dies.
     pub fn kill(&mut self) -> Checked {
+        self.pending = Seen::default();
         if self.agent.take().is_none() {
             return Ok(());
         }
@@ -289,9 +297,24 @@ impl World {
         }
     }
 
+    /// Events since the agent was told of any; `None` where it gets none.
+    pub fn take_events(&mut self) -> Option<Seen> {
+        let events = std::mem::take(&mut self.pending);
+        self.setup.events.then_some(events)
+    }
+
+    /// Something happened to these names.
+    pub fn tell(&mut self, change: Change, names: &[&str]) {
+        if self.setup.events && self.agent.is_some() {
+            let paths = names.iter().map(|name| self.path(name)).collect();
+            self.pending.note(change, paths);
+        }
+    }
+
     pub fn look(&mut self) -> Checked {
+        let events = self.take_events();
         match &mut self.agent {
-            Some(agent) => agent.look(),
+            Some(agent) => agent.look(events),
             None => self.start(),
         }
         self.check()
