@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::super::bell::{Change, Seen};
+use super::super::file::Identity;
 use super::super::state_file;
 use super::Setup;
 use super::agent::{Agent, OnDisk, Receiver};
@@ -267,7 +268,20 @@ impl World {
             let from = before.get(&at).copied().unwrap_or_default();
             (at, life.end_behind(from, &*safe))
         });
-        self.told_safe = ends.collect();
+        let mut told_safe: HashMap<usize, u64> = ends.collect();
+        // The entry of a generation with a lost batch says where that begins, and is taken for that of a later life, too.
+        let lost = |life: &&Life| life.lines.iter().any(|line| line.is_partly_in(&self.lost));
+        let owed: HashSet<Identity> = self
+            .lives
+            .iter()
+            .filter(lost)
+            .map(|life| life.file)
+            .collect();
+        told_safe.retain(|at, _| {
+            let life = &self.lives[*at];
+            !owed.contains(&life.file) || lost(&life)
+        });
+        self.told_safe = told_safe;
         Ok(())
     }
 
