@@ -104,7 +104,13 @@ impl Track {
         let known = self.moved.iter().position(|name| name == from);
         match known {
             Some(at) => self.moved[at] = to.to_owned(),
-            None if from == self.path => self.moved.push(to.to_owned()),
+            None if from == self.path => {
+                self.moved.push(to.to_owned());
+                if self.current().is_none() {
+                    // It came and went since the last look.
+                    self.search_since_look(self.seen, SystemTime::UNIX_EPOCH);
+                }
+            }
             None => return false,
         }
         true

@@ -144,3 +144,9 @@ fn a_file_that_nobody_has_looked_at_is_followed_through_several_renames() {
     let actions = [Append(3), Rotate { create: true }, RenameOddly(0)];
     hold("a.log", Some(2), &actions);
 }
+
+#[test]
+fn a_file_that_came_and_went_where_only_a_deleted_one_is_read_is_followed() {
+    let actions = [Append(3), Look, Delete(0), Age, Append(2), RenameOddly(0)];
+    hold("a.log*", Some(2), &actions);
+}

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::super::bell::{Change, Seen};
-use super::super::file::Identity;
 use super::super::state_file;
 use super::Setup;
 use super::agent::{Agent, OnDisk, Receiver};
@@ -271,15 +270,11 @@ impl World {
         let mut told_safe: HashMap<usize, u64> = ends.collect();
         // The entry of a generation with a lost batch says where that begins, and is taken for that of a later life, too.
         let lost = |life: &&Life| life.lines.iter().any(|line| line.is_partly_in(&self.lost));
-        let owed: HashSet<Identity> = self
-            .lives
-            .iter()
-            .filter(lost)
-            .map(|life| life.file)
-            .collect();
+        let owed = self.lives.iter().filter(lost);
+        let owed: HashSet<u64> = owed.map(|life| life.file.inode).collect();
         told_safe.retain(|at, _| {
             let life = &self.lives[*at];
-            !owed.contains(&life.file) || lost(&life)
+            !owed.contains(&life.file.inode) || lost(&life)
         });
         self.told_safe = told_safe;
         Ok(())
