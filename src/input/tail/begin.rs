@@ -202,16 +202,17 @@ impl Source {
         }
     }
 
-    /// A file that nobody has looked at was renamed away from a path that is asked for.
-    pub fn begin_renamed(&self, files: &mut Files, from: &Path, to: &Path) {
+    /// A file that nobody has looked at was renamed away from a path that is asked for. False where it was not.
+    pub fn begin_renamed(&self, files: &mut Files, from: &Path, to: &Path) -> bool {
         if !self.matcher.covers(from) || self.matcher.covers(to) {
-            return;
+            return false;
         }
         let mut track = Track::new(from.to_owned(), self.tag(from), &files.known.ledger);
         track.follow_rename(from, to);
         self.search_unseen(&mut track);
         track.find_between(&mut files.known, None);
         files.add(track);
+        true
     }
 
     /// Searches generations that came and went since the positions were written, or since the last look.

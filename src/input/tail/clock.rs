@@ -27,7 +27,7 @@ pub struct Clock {
     write: Instant,
     /// When a file that a limit holds back may be read again.
     pub throttled: Option<Instant>,
-    /// The last sweep, by the clock of file times.
+    /// When the last sweep began, by the clock of file times.
     pub last_sweep: SystemTime,
 }
 

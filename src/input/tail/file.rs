@@ -191,6 +191,12 @@ impl Generation {
         Ok(self.size)
     }
 
+    /// Whether the open file can be opened again: a deleted one cannot.
+    pub fn has_name(&self) -> bool {
+        let meta = self.file.as_ref().map(File::metadata);
+        meta.is_some_and(|meta| meta.is_ok_and(|meta| meta.nlink() > 0))
+    }
+
     fn note(&mut self, meta: &Metadata) {
         let modified = meta.modified().ok();
         self.size = meta.len();

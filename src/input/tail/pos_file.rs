@@ -260,8 +260,8 @@ impl PosFile {
 }
 
 /// Puts this text in place of the file at `path`, wholly or not at all: written beside it, synced, renamed over it, directory synced.
-/// A new file is readable by its owner only; one that stands there keeps its mode. Its time is that of the moment that it tells of, by the
-/// clock of file times: what was written to a log since then is younger.
+/// A new file is readable by its owner only; one that stands there keeps its mode. Its time becomes `as_of`, by the clock of file
+/// times: when the files of which it tells were looked at, so that whatever came afterwards is younger.
 pub fn put(path: &Path, as_of: SystemTime, text: &[u8]) -> io::Result<()> {
     let temporary = beside(path, ".tmp");
     // One that a crash left behind; if it cannot be removed, creating it says why.
@@ -279,7 +279,7 @@ pub fn put(path: &Path, as_of: SystemTime, text: &[u8]) -> io::Result<()> {
     file.write_all(text)?;
     let time = as_of.checked_sub(CLOCK_SLACK).unwrap_or(as_of);
     file.set_times(FileTimes::new().set_modified(time))?;
-    file.sync_data()?;
+    file.sync_all()?;
     fs::rename(&temporary, path)?;
     File::open(directory_of(path))?.sync_all()
 }

@@ -235,8 +235,10 @@ impl Source {
         if !std::mem::replace(&mut self.finished, true) {
             files.is_open = false;
             // The pos_file is to name every generation by the name that it has now.
+            let begun = SystemTime::now();
             files.look_at_all();
             self.discover(files);
+            self.clock.last_sweep = begun;
             self.set_blocked(false);
             self.tell(files);
             (self.surroundings.finished)();
@@ -288,7 +290,9 @@ impl Source {
                 false => self.renamed.remove(&from),
             };
             let Some(path) = path else {
-                self.begin_renamed(files, &from, &to);
+                if self.begin_renamed(files, &from, &to) {
+                    self.renamed.insert(to, from);
+                }
                 continue;
             };
             let track = files.tracks.get_mut(&path);
@@ -342,6 +346,7 @@ impl Source {
             self.tell(files);
             return;
         }
+        let begun = SystemTime::now();
         files.known.listings.forget();
         if self.watch.mend() || !self.watch.covers_all() {
             self.clock.look_at_names();
@@ -358,7 +363,7 @@ impl Source {
         for path in missing.into_iter().chain(files.suspects.paths()) {
             self.begin(files, path);
         }
-        self.clock.last_sweep = SystemTime::now();
+        self.clock.last_sweep = begun;
         let retired = files.retire();
         if let Some(age) = self.params.multiline_flush_interval {
             files.flush_held(age.0);
@@ -399,7 +404,7 @@ impl Source {
     /// Writes the positions; the files can be read meanwhile.
     fn write_positions(&mut self, files: MutexGuard<'_, Files>, how: Write) -> anyhow::Result<()> {
         self.ledger.take_moved();
-        let (as_of, settled) = (SystemTime::now(), self.ledger.settled_before());
+        let (looked, settled) = (self.clock.last_sweep, self.ledger.settled_before());
         let Some(store) = &mut self.store else {
             return Ok(());
         };
@@ -416,7 +421,7 @@ impl Source {
             .then(|| (changes, told.state()));
         drop(files);
         store
-            .write(how, as_of, &entries, state)
+            .write(how, looked, &entries, state)
             .inspect(|()| self.ledger.recorded(settled))
             // Not written, so still to be written.
             .inspect_err(|_| self.ledger.mark_moved())

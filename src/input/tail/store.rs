@@ -99,7 +99,7 @@ impl Store {
             || self.copied.elapsed() >= COPY
     }
 
-    /// Writes positions as of this moment, and what the side file tells where that is needed.
+    /// Writes positions, and what the side file tells where that is needed; the files were looked at `as_of` this time.
     pub fn write(
         &mut self,
         how: Write,

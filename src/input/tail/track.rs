@@ -103,7 +103,13 @@ impl Track {
         let known = self.moved.iter().position(|name| name == from);
         match known {
             Some(at) => self.moved[at] = to.to_owned(),
-            None if from == self.path => self.moved.push(to.to_owned()),
+            None if from == self.path => {
+                self.moved.push(to.to_owned());
+                if self.current().is_none() {
+                    // It came and went since the last look.
+                    self.search_since_look(self.seen, SystemTime::UNIX_EPOCH);
+                }
+            }
             None => return false,
         }
         true
@@ -162,6 +168,9 @@ impl Track {
                 }
                 Look::Rotated => self.rotated(known, seen),
             }
+        } else if self.wanted && !self.generations.is_empty() {
+            // Nothing stood at the path: what came to it since may have gone on.
+            self.search_since_look(seen, SystemTime::UNIX_EPOCH);
         }
         let opened = match at_path {
             Some(identity) if self.current().is_none() && !known.reading.contains(&identity) => {
@@ -317,6 +326,14 @@ impl Track {
         self.generations.is_empty() && self.missing.is_empty()
     }
 
+    /// As if the time of the search had passed.
+    #[cfg(test)]
+    pub fn age_search(&mut self) {
+        if let Some(search) = &mut self.search {
+            search.until = Instant::now() - SEARCH_AGAIN;
+        }
+    }
+
     /// Since when generations are being searched.
     pub fn searching_since(&self) -> Option<SystemTime> {
         self.search.map(|search| search.floor)
@@ -392,9 +409,9 @@ impl Track {
         open.then_some((current.dirty || !current.at_end(), current.turn))
     }
 
-    /// Closes the file at the path until it is read again.
+    /// Closes the file at the path until it is read again, unless that would be its end.
     pub fn lend(&mut self) {
-        if let Some(current) = self.current() {
+        if let Some(current) = self.current().filter(|current| current.has_name()) {
             current.file = None;
         }
     }

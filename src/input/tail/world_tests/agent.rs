@@ -2,12 +2,14 @@
 
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use super::super::bell::Seen;
 use super::super::file::Identity;
 use super::super::source::{Source, Step};
+use super::super::track::Track;
 use super::super::*;
 use super::Setup;
 use super::lives::{Life, Safe};
@@ -24,11 +26,16 @@ pub struct Receiver {
     /// Those of this run.
     safe_now: Mutex<HashSet<String>>,
     came: Mutex<Vec<String>>,
+    /// It takes nothing now.
+    pub is_full: AtomicBool,
 }
 
 impl Collector for Receiver {
     fn room(&self, _tag: &Tag) -> Room {
-        Room::Ready
+        match self.is_full.load(Ordering::Relaxed) {
+            true => Room::Full,
+            false => Room::Ready,
+        }
     }
 
     fn emit(&self, stream: EventStream) {
@@ -130,7 +137,7 @@ impl Agent {
         };
         let limits = Limits {
             read_ahead: 1 << 20,
-            open_files: usize::MAX,
+            open_files: setup.open_files,
         };
         let parser = parse::configure(&parse).expect("a parser");
         let mut source = Source::start(params, parser, limits, surroundings).expect("a source");
@@ -138,22 +145,45 @@ impl Agent {
         Agent { source, stop }
     }
 
-    /// One round: what is known to have more is read, then every file is looked at.
-    pub fn step(&mut self) -> Step {
+    /// One round: what is known to have more is read, then the files are looked at of which events told; where none do, all.
+    pub fn step(&mut self, events: Option<Seen>) -> Step {
         let everything = Seen {
             everything: true,
             ..Seen::default()
         };
-        self.source.notice(everything).expect("no error");
+        self.source
+            .notice(events.unwrap_or(everything))
+            .expect("no error");
         self.source.step().expect("no error")
     }
 
+    pub fn notice(&mut self, events: Seen) {
+        self.source.notice(events).expect("no error");
+    }
+
+    /// One round in which no file is looked at: the clock says that it was just done.
+    pub fn settle(&mut self) {
+        let clock = &mut self.source.clock;
+        let later = Instant::now() + Duration::from_secs(1);
+        (clock.sweep, clock.refresh, clock.names) = (later, later, None);
+        self.source.step().expect("no error");
+    }
+
     /// Looks and reads until there is nothing more.
-    pub fn look(&mut self) {
+    pub fn look(&mut self, events: Option<Seen>) {
+        if events.is_some() {
+            self.step(events);
+        }
         for _ in 0..2 {
-            self.step();
+            self.step(None);
             while self.source.step().expect("no error") == Step::More {}
         }
+    }
+
+    /// The next look is the last in which generations are searched that came and went before.
+    pub fn age(&mut self) {
+        let mut files = self.source.files.lock().expect("no panic");
+        files.tracks.values_mut().for_each(Track::age_search);
     }
 
     /// Positions that moved are written with the next step, whenever they were written last.
@@ -213,11 +243,11 @@ impl OnDisk {
         self.state.is_some()
     }
 
-    /// Whether a start can find this file under any name beside its path.
+    /// Whether a start searches for this file under any name beside its path.
     pub fn knows(&self, life: &Life) -> bool {
         match &self.state {
             Some(state) => state.iter().any(|generation| {
-                generation.inode == life.file.inode && generation.resume.born == life.file.born
+                generation.may_be(life.file) && generation.kind != state_file::Kind::Finished
             }),
             None => self
                 .entries

@@ -7,6 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
+use super::super::bell::Change;
 use super::super::file::Identity;
 use super::agent::Agent;
 use super::lives::{Life, Line, Place};
@@ -38,6 +39,7 @@ impl World {
             );
             return life;
         }
+        self.tell(Change::Name, &[CURRENT]);
         if self.lives.iter().any(|life| life.file.inode == meta.ino()) {
             self.note("inode used again");
         }
@@ -53,6 +55,7 @@ impl World {
         let file = OpenOptions::new().append(true).open(self.path(&name));
         let written = file.and_then(|mut file| file.write_all(text.as_bytes()));
         written.expect("written");
+        self.tell(Change::Written, &[&name]);
     }
 
     /// Whole lines; the first of them completes an unfinished one.
@@ -103,6 +106,7 @@ impl World {
             return;
         };
         fs::rename(self.path(from), self.path(to)).expect("renamed");
+        self.tell(Change::Renamed, &[from, to]);
         self.lives[life].place = Place::Named(to.to_owned());
     }
 
@@ -156,7 +160,7 @@ impl World {
         } = self.lives[life];
         if (given_up || is_copy || is_unknown) && !self.is_watched(name) {
             for line in &mut self.lives[life].lines[before..] {
-                line.excuse = Some("written after its file was given up");
+                line.excuse = Some("written where it is watched no more");
             }
         } else if name.starts_with(ODD) {
             self.excuse_unknown(life);
@@ -200,6 +204,7 @@ impl World {
         copy.is_copy = true;
         let original = &mut self.lives[life];
         (copy.length, copy.half) = (original.length, original.half.clone());
+        self.tell(Change::Name, &[&name]);
         let excuse = (!self.is_watched(&name)).then_some("a copy that nobody asks for");
         let original = &mut self.lives[life];
         for line in &mut original.lines {
@@ -220,6 +225,11 @@ impl World {
         if old.length == 0 {
             return;
         }
+        let flying = self.receiver.texts();
+        if old.lines.iter().any(|line| line.is_partly_in(&flying)) {
+            self.note("truncated with lines in flight");
+        }
+        let old = &self.lives[life];
         let new = Life {
             given_up: old.given_up,
             is_copy: old.is_copy,
@@ -230,6 +240,7 @@ impl World {
         self.tick();
         let file = OpenOptions::new().write(true).open(self.path(&name));
         file.and_then(|file| file.set_len(0)).expect("truncated");
+        self.tell(Change::Written, &[&name]);
         self.lives.push(new);
         if self.let_go == Some(life) {
             self.let_go = Some(self.lives.len() - 1);
@@ -256,6 +267,7 @@ impl World {
             return;
         };
         fs::remove_file(self.path(&name)).expect("removed");
+        self.tell(Change::Name, &[&name]);
         let file = self.lives[life].file;
         let is_held = |agent: &Agent| agent.held().contains(&file);
         if self.agent.as_ref().is_some_and(is_held) {

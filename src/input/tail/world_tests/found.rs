@@ -5,11 +5,19 @@ use super::Hurt::EmptyPosFile;
 use super::{Action, Setup, run};
 
 fn hold(pattern: &'static str, batch: Option<u64>, actions: &[Action]) {
-    for follow_inodes in [false, true] {
+    const MANY: usize = usize::MAX;
+    for (follow_inodes, open_files, events) in [
+        (false, MANY, false),
+        (true, MANY, false),
+        (false, 1, false),
+        (false, MANY, true),
+    ] {
         let setup = Setup {
             pattern,
             follow_inodes,
             batch,
+            open_files,
+            events,
         };
         if let Err(reason) = run(setup, actions) {
             panic!("{setup:?}\n{reason}");
@@ -87,4 +95,58 @@ fn another_life_of_a_finished_generation_is_not_repeated_after_a_clean_stop() {
 fn an_emptied_pos_file_does_not_hide_what_came_after_it_was_written() {
     let actions = [Burst(3), Kill, Hurt(EmptyPosFile)];
     hold("a.log", None, &actions);
+}
+
+#[test]
+fn what_came_between_the_last_look_and_the_last_write_of_positions_is_found() {
+    let actions = [
+        Append(1),
+        Look,
+        Stop(1),
+        Look,
+        Append(1),
+        Look,
+        Delete(0),
+        Append(2),
+        Rotate { create: true },
+        Tick,
+        Ack(0),
+        Settle,
+        Kill,
+    ];
+    hold("a.log", None, &actions);
+}
+
+#[test]
+fn what_comes_and_goes_long_after_a_rotation_that_left_no_file_is_found() {
+    let actions = [Append(2), Rotate { create: false }, Age, Burst(4)];
+    hold("a.log", None, &actions);
+}
+
+#[test]
+fn the_descriptor_of_a_deleted_file_is_not_lent() {
+    let actions = [
+        Half,
+        Copytruncate,
+        Write,
+        Rotate { create: true },
+        Append(1),
+        Write,
+        Full(true),
+        Delete(2),
+        Look,
+    ];
+    hold("a.log", Some(2), &actions);
+}
+
+#[test]
+fn a_file_that_nobody_has_looked_at_is_followed_through_several_renames() {
+    let actions = [Append(3), Rotate { create: true }, RenameOddly(0)];
+    hold("a.log", Some(2), &actions);
+}
+
+#[test]
+fn a_file_that_came_and_went_where_only_a_deleted_one_is_read_is_followed() {
+    let actions = [Append(3), Look, Delete(0), Age, Append(2), RenameOddly(0)];
+    hold("a.log*", Some(2), &actions);
 }

@@ -6,11 +6,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::super::bell::{Change, Seen};
 use super::super::state_file;
 use super::Setup;
 use super::agent::{Agent, OnDisk, Receiver};
 use super::files::CURRENT;
-use super::lives::{Life, Place};
+use super::lives::{Life, Line, Place};
 
 /// What comes of a check: why it failed.
 pub type Checked = Result<(), String>;
@@ -38,6 +39,8 @@ pub struct World {
     pub pieces: HashSet<String>,
     /// Lines written so far.
     pub written: usize,
+    /// Events of which the agent was not told yet.
+    pending: Seen,
     /// By life: what came in this run last.
     last: HashMap<usize, usize>,
     /// By life: what was told to be safe when the agent stopped, and must not come again.
@@ -65,6 +68,7 @@ impl World {
             whole: HashMap::new(),
             pieces: HashSet::new(),
             written: 0,
+            pending: Seen::default(),
             last: HashMap::new(),
             told_safe: HashMap::new(),
             let_go: None,
@@ -164,9 +168,9 @@ impl World {
         }
     }
 
-    /// A file gets a name that tells nothing: the agent has it open, or its inode stands on the disk, or it is lost.
+    /// A file gets a name that tells nothing: the agent has it open, or is told, or its inode stands on the disk, or it is lost.
     pub fn excuse_unknown(&mut self, life: usize) {
-        let Some(agent) = &self.agent else {
+        let Some(agent) = self.agent.as_ref().filter(|_| !self.setup.events) else {
             return;
         };
         let told = OnDisk::read(&self.pos_file());
@@ -184,6 +188,13 @@ impl World {
             return;
         }
         self.note("batch lost");
+        let of_rotated = |life: &Life| {
+            let is_lost = |line: &Line| line.is_partly_in(&lost);
+            life.name() != Some(CURRENT) && life.lines.iter().any(is_lost)
+        };
+        if self.lives.iter().any(of_rotated) {
+            self.note("batch of a rotated file lost");
+        }
         let receiver = self.receiver.clone();
         let (safe, flying) = (receiver.safe(), receiver.texts());
         for life in &mut self.lives {
@@ -236,9 +247,12 @@ impl World {
 
     /// A clean stop. Outputs get `acks` batches done meanwhile.
     pub fn stop(&mut self, acks: u8) -> Checked {
-        let Some(agent) = self.agent.take() else {
+        let events = self.take_events();
+        let Some(mut agent) = self.agent.take() else {
             return Ok(());
         };
+        // What was told before the stop is looked at before it.
+        agent.notice(events.unwrap_or_default());
         let receiver = self.receiver.clone();
         agent.stop(|| (0..acks).for_each(|_| receiver.ack(0)));
         self.check()?;
@@ -253,12 +267,22 @@ impl World {
             let from = before.get(&at).copied().unwrap_or_default();
             (at, life.end_behind(from, &*safe))
         });
-        self.told_safe = ends.collect();
+        let mut told_safe: HashMap<usize, u64> = ends.collect();
+        // The entry of a generation with a lost batch says where that begins, and is taken for that of a later life, too.
+        let lost = |life: &&Life| life.lines.iter().any(|line| line.is_partly_in(&self.lost));
+        let owed = self.lives.iter().filter(lost);
+        let owed: HashSet<u64> = owed.map(|life| life.file.inode).collect();
+        told_safe.retain(|at, _| {
+            let life = &self.lives[*at];
+            !owed.contains(&life.file.inode) || lost(&life)
+        });
+        self.told_safe = told_safe;
         Ok(())
     }
 
     /// The agent dies.
     pub fn kill(&mut self) -> Checked {
+        self.pending = Seen::default();
         if self.agent.take().is_none() {
             return Ok(());
         }
@@ -282,12 +306,34 @@ impl World {
         }
     }
 
+    /// Events since the agent was told of any; `None` where it gets none.
+    pub fn take_events(&mut self) -> Option<Seen> {
+        let events = std::mem::take(&mut self.pending);
+        self.setup.events.then_some(events)
+    }
+
+    /// Something happened to these names.
+    pub fn tell(&mut self, change: Change, names: &[&str]) {
+        if self.setup.events && self.agent.is_some() {
+            let paths = names.iter().map(|name| self.path(name)).collect();
+            self.pending.note(change, paths);
+        }
+    }
+
     pub fn look(&mut self) -> Checked {
+        let events = self.take_events();
         match &mut self.agent {
-            Some(agent) => agent.look(),
+            Some(agent) => agent.look(events),
             None => self.start(),
         }
         self.check()
+    }
+
+    /// The agent looks for so long that it searches nothing any more.
+    pub fn age(&mut self) -> Checked {
+        self.look()?;
+        self.agent.iter_mut().for_each(Agent::age);
+        self.look()
     }
 
     /// What came is what was written, in order and once; and nothing is told to be safe that is not.
@@ -363,6 +409,24 @@ impl World {
             .filter(|line| line.excuse.is_none() && !line.is_in(&*safe))
             .map(|line| line.text.clone())
             .collect()
+    }
+
+    /// What happened here, all in all.
+    pub fn events(&mut self) -> BTreeMap<&'static str, usize> {
+        let lines = || self.lives.iter().flat_map(|life| &life.lines);
+        let safe = self.receiver.safe();
+        let again = safe.values().filter(|times| **times > 1).count();
+        let (written, excused) = (
+            lines().count(),
+            lines().filter(|line| line.excuse.is_some()).count(),
+        );
+        for why in lines().filter_map(|line| line.excuse) {
+            *self.seen.entry(why).or_default() += 1;
+        }
+        self.seen.insert(super::WRITTEN, written);
+        self.seen.insert(super::EXCUSED, excused);
+        self.seen.insert("came again after an interruption", again);
+        std::mem::take(&mut self.seen)
     }
 
     /// What this world has to say of itself when a check failed.
