@@ -46,23 +46,23 @@ async fn kill_9_at_random_moments_under_rotation_loses_nothing() -> Result<()> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn kill_9_with_chunks_on_disk_loses_nothing_and_sends_them_again_under_their_ids()
 -> Result<()> {
-    play(Kind::File, 3).await
+    play(Kind::File, 2).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn kill_9_and_a_start_while_the_disk_is_full_lose_nothing() -> Result<()> {
-    play(Kind::Full, 2).await
+    play(Kind::Full, 1).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn torn_writes_and_lost_metadata_or_side_files_cost_no_line() -> Result<()> {
-    play(Kind::Harmed, 2).await
+    play(Kind::Harmed, 1).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn destroyed_bytes_of_chunks_cost_at_most_the_lines_in_them_and_a_message_names_the_file()
 -> Result<()> {
-    play(Kind::Wounded, 2).await
+    play(Kind::Wounded, 1).await
 }
 
 /// Two generations of two lines, ten bytes each.
