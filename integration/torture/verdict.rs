@@ -20,13 +20,11 @@ pub enum Repeats {
     #[default]
     LeftOpen,
     /// Nothing: every line that comes again comes in a chunk with the id that it had before.
-    #[allow(dead_code, reason = "the rule to come, which the tests know")]
     Nothing,
 }
 
-/// The rule for a sound buffer on a disk that takes everything. [`Repeats::LeftOpen`] as long as a line may be in the buffer with its
-/// position only on its way to the pos_file; once a start finds positions beside the chunks it is [`Repeats::Nothing`].
-pub const OF_A_FILE_BUFFER: Repeats = Repeats::LeftOpen;
+/// The rule for a sound buffer on a disk that takes everything: a start finds beside the chunks which lines they hold.
+pub const OF_A_FILE_BUFFER: Repeats = Repeats::Nothing;
 
 /// What was seen at one kill, after the process was gone.
 #[derive(Clone, Debug, Default)]
