@@ -204,9 +204,12 @@ pub fn wound(directory: &Path, rng: &mut Rng) -> Result<Vec<Damage>> {
     for chunk in chunks::read(directory)? {
         if rng.u32(..SPARED) > 0 {
             let files = Files::of(&chunk);
+            // Without checksums of all of it, bytes that still look like records are nothing that anybody can tell.
+            let is_known = Side::read(&files.side)?.covers(fs::metadata(&chunk.path)?.size());
             let damage = wound_one(&files, rng).with_context(|| format!("{chunk:?}"))?;
+            let shows = is_known || matches!(damage.kind, "emptied" | "unnamed");
             done.push(Damage {
-                is_wound: !damage.may_lose.is_empty(),
+                is_wound: shows && !damage.may_lose.is_empty(),
                 ..damage
             });
         }

@@ -63,6 +63,14 @@ pub struct Side {
 }
 
 impl Side {
+    /// Whether it has checksums of all of these first bytes of the data.
+    pub fn covers(&self, len: u64) -> bool {
+        let mut groups = self.groups.iter();
+        groups.try_fold(0, |end, (first, behind, _)| {
+            (*first == end).then_some(*behind)
+        }) >= Some(len)
+    }
+
     /// Reads it; one that is not there says nothing.
     ///
     /// # Errors

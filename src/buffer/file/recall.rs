@@ -3,9 +3,15 @@
 //! A chunk may be delivered before the source has written down how far it has read. Until then the side file is what tells the next start
 //! that these lines are not to be read again.
 
+use std::io::{self, ErrorKind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use tracing::debug;
+
+use super::name::Name;
+use super::side::Side;
+use super::work::Work;
 use crate::buffer::ChunkId;
 use crate::event::{Extent, Trace};
 
@@ -79,4 +85,29 @@ impl Recall {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What a crash left of a chunk that was delivered: its side file may claim what no source has written down.
+pub fn end(work: &Work, name: &Name, side: &Side) -> io::Result<()> {
+    for file in [name.data(), name.meta()] {
+        match work.disk.remove(&file) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+            _ => debug!(
+                path = work.options.path,
+                file, "removing what a crash left of a delivered chunk"
+            ),
+        }
+    }
+    linger(work, name.id(), side);
+    Ok(())
+}
+
+/// The side file of a chunk that is gone claims something.
+pub fn linger(work: &Work, id: ChunkId, side: &Side) {
+    work.recall.note(side.safe_within(u64::MAX));
+    work.recall.linger(Lingering {
+        id,
+        recalled: true,
+        traces: Vec::new(),
+    });
 }

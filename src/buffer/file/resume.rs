@@ -14,7 +14,7 @@ use super::disk::{Disk, Entry, read};
 use super::evidence::{Evidence, Known, weigh};
 use super::meta::{self, Meta};
 use super::name::{Found, Kind, Letter, Name};
-use super::recall::Lingering;
+use super::recall::{end, linger};
 use super::side::{self, Group, Side};
 use super::work::Work;
 use crate::buffer::{ChunkId, ChunkKeys};
@@ -198,30 +198,6 @@ fn content_of(disk: &dyn Disk, name: &str, most: usize) -> io::Result<Option<Vec
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }
-}
-
-/// What a crash left of a chunk that was delivered: its side file may claim what no source has written down.
-fn end(work: &Work, name: &Name, side: &Side) -> io::Result<()> {
-    for file in [name.data(), name.meta()] {
-        match work.disk.remove(&file) {
-            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-            _ => debug!(
-                path = work.options.path,
-                file, "removing what a crash left of a delivered chunk"
-            ),
-        }
-    }
-    linger(work, name.id(), side);
-    Ok(())
-}
-
-fn linger(work: &Work, id: ChunkId, side: &Side) {
-    work.recall.note(side.safe_within(u64::MAX));
-    work.recall.linger(Lingering {
-        id,
-        recalled: true,
-        traces: Vec::new(),
-    });
 }
 
 /// Metadata and side files whose data are gone: a purge that a crash cut off.

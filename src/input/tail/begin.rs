@@ -6,18 +6,26 @@
 use std::collections::{BTreeSet, HashMap};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use tracing::warn;
 
+use super::absolute;
 use super::discover::Found;
 use super::file::{Identity, Origin, State};
 use super::files::Files;
-use super::params::tag_for;
+use super::known::Known;
+use super::memory::Memory;
+use super::params::{Params, tag_for};
+use super::position::Ledger;
+use super::recalled::Recalled;
 use super::source::Source;
 use super::state_file::{Kind, Remembered};
+use super::store;
 use super::track::Track;
 use crate::event::Tag;
+use crate::input::Surroundings;
 
 /// The pause after an expansion of `path` is at least this many times its cost.
 const DISCOVER_SHARE: u32 = 10;
@@ -287,4 +295,26 @@ impl Source {
 
 fn inode_at(path: &Path) -> Option<u64> {
     std::fs::metadata(path).ok().map(|meta| meta.ino())
+}
+
+/// What is known of files from earlier runs: by position, and by what buffers say.
+pub fn remember(
+    params: &Params,
+    ledger: &Arc<Ledger>,
+    surroundings: &Surroundings,
+    found: store::Found,
+) -> (Known, Memory) {
+    let pos_file = params.pos_file.as_deref().map(absolute);
+    let recalled = Recalled::new(pos_file.as_deref(), found.modified, &surroundings.recalled);
+    let (longest, wait) = (params.line_limit(), params.rotate_wait.0);
+    let mut known = Known::new(ledger.clone(), recalled, longest, wait);
+    known.finished_earlier(found.finished);
+    known.await_inodes(found.remembered.iter().map(|entry| entry.inode));
+    let mut memory = Memory::default();
+    memory.keep(found.remembered);
+    memory.starting = true;
+    memory.first_start = found.first_start;
+    memory.modified = found.modified;
+    memory.searching_since = found.searching_since;
+    (known, memory)
 }

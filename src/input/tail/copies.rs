@@ -9,7 +9,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use tracing::info;
+use tracing::{info, warn};
 
 use super::evidence::Resume;
 use super::file::{Generation, Opened, Origin, State, open};
@@ -17,6 +17,7 @@ use super::files::Files;
 use super::known::Known;
 use super::listing::is_rotated_name;
 use super::track::Track;
+use crate::event::Tag;
 
 /// A new file that begins as another does is not read for so long: it may be a copy, and the other be truncated then.
 const HOLD: Duration = Duration::from_secs(5);
@@ -94,6 +95,34 @@ impl Generation {
 }
 
 impl Track {
+    /// The file was truncated: its old life ended with what was read, or goes on in a copy of it; the new one begins at 0.
+    pub fn truncated(
+        &mut self,
+        known: &mut Known,
+        at: usize,
+        flush: impl FnOnce(&mut Generation, &Tag, &Path),
+    ) {
+        if let Some(copy) = self.copy_of(known, at) {
+            let account = known.open_account(self.number, self.generations[at].identity, 0);
+            self.generations[at].begin_again(account, known.splitter());
+            self.generations.insert(at, copy);
+            known.changes += 1;
+            return;
+        }
+        let generation = &mut self.generations[at];
+        flush(generation, &self.tag, &self.path);
+        let position = generation.position;
+        let not_safe = position - known.ledger.committed(generation.account).unwrap_or(0);
+        warn!(
+            path = %self.path.display(), size = generation.size, position, not_safe,
+            "file was truncated, reading it from its head; what was written after the last read is lost"
+        );
+        known.ledger.close_account(generation.account);
+        let account = known.open_account(self.number, generation.identity, 0);
+        known.changes += 1;
+        generation.begin_again(account, known.splitter());
+    }
+
     /// The copy of a generation that was truncated: a new file beside it, of whatever name, that holds all that was read of it. It takes over
     /// the account: what is in flight is read again from the copy if it is forgotten.
     pub(super) fn copy_of(&mut self, known: &mut Known, at: usize) -> Option<Generation> {

@@ -10,19 +10,17 @@ use std::time::{Duration, Instant, SystemTime};
 use anyhow::anyhow;
 use tracing::{error, info};
 
-use super::absolute;
+use super::begin::remember;
 use super::bell::{Bell, Seen};
 use super::clock::{Clock, SWEEP};
 use super::discover::{Matcher, Targets};
 use super::file::Identity;
 use super::files::Files;
 use super::flood::Flood;
-use super::known::Known;
 use super::memory::Memory;
 use super::params::Params;
 use super::position::Ledger;
 use super::read::Reader;
-use super::recalled::Recalled;
 use super::store::{Found, Store, Write};
 use super::told::Told;
 use super::track::Track;
@@ -457,28 +455,6 @@ fn lock(files: &Mutex<Files>) -> anyhow::Result<MutexGuard<'_, Files>> {
     files
         .lock()
         .map_err(|_| anyhow!("the thread of the file events died while it read"))
-}
-
-/// What is known of files from earlier runs: by position, and by what buffers say.
-fn remember(
-    params: &Params,
-    ledger: &Arc<Ledger>,
-    surroundings: &Surroundings,
-    found: Found,
-) -> (Known, Memory) {
-    let pos_file = params.pos_file.as_deref().map(absolute);
-    let recalled = Recalled::new(pos_file.as_deref(), found.modified, &surroundings.recalled);
-    let (longest, wait) = (params.line_limit(), params.rotate_wait.0);
-    let mut known = Known::new(ledger.clone(), recalled, longest, wait);
-    known.finished_earlier(found.finished);
-    known.await_inodes(found.remembered.iter().map(|entry| entry.inode));
-    let mut memory = Memory::default();
-    memory.keep(found.remembered);
-    memory.starting = true;
-    memory.first_start = found.first_start;
-    memory.modified = found.modified;
-    memory.searching_since = found.searching_since;
-    (known, memory)
 }
 
 /// The watch, whose thread reads at once what an event names unless the source's thread is at it.

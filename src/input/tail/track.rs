@@ -225,34 +225,6 @@ impl Track {
         }
     }
 
-    /// The file was truncated: its old life ended with what was read, or goes on in a copy of it; the new one begins at 0.
-    pub fn truncated(
-        &mut self,
-        known: &mut Known,
-        at: usize,
-        flush: impl FnOnce(&mut Generation, &Tag, &Path),
-    ) {
-        if let Some(copy) = self.copy_of(known, at) {
-            let account = known.open_account(self.number, self.generations[at].identity, 0);
-            self.generations[at].begin_again(account, known.splitter());
-            self.generations.insert(at, copy);
-            known.changes += 1;
-            return;
-        }
-        let generation = &mut self.generations[at];
-        flush(generation, &self.tag, &self.path);
-        let position = generation.position;
-        let not_safe = position - known.ledger.committed(generation.account).unwrap_or(0);
-        warn!(
-            path = %self.path.display(), size = generation.size, position, not_safe,
-            "file was truncated, reading it from its head; what was written after the last read is lost"
-        );
-        known.ledger.close_account(generation.account);
-        let account = known.open_account(self.number, generation.identity, 0);
-        known.changes += 1;
-        generation.begin_again(account, known.splitter());
-    }
-
     /// Begins to read the generations that the search finds; `at_path` is not one of them.
     pub fn find_between(&mut self, known: &mut Known, at_path: Option<Identity>) {
         let Some(search) = self.search else {
