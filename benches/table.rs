@@ -13,7 +13,7 @@ const HEAD: [&str; 6] = [
 ];
 
 /// One row. An empty text is shown as a dash.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Row {
     /// What was done.
     pub work: String,

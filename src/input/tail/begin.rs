@@ -27,6 +27,30 @@ use super::track::Track;
 use crate::event::Tag;
 use crate::input::Surroundings;
 
+/// What is known of a directory while the entries of its files are looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Directory {
+    Missing,
+    /// Names may have moved while it was listed.
+    Moving,
+    /// What is not in its listing is not there.
+    Steady,
+}
+
+impl Directory {
+    fn of(files: &mut Files, path: &Path, directory: &Path) -> Directory {
+        let listings = &mut files.known.listings;
+        listings.forget_beside(path);
+        // Listed now.
+        listings.lacks(path, 0);
+        match directory.exists() {
+            false => Directory::Missing,
+            true if listings.is_steady(path) => Directory::Steady,
+            true => Directory::Moving,
+        }
+    }
+}
+
 /// The pause after an expansion of `path` is at least this many times its cost.
 const DISCOVER_SHARE: u32 = 10;
 
@@ -251,19 +275,26 @@ impl Source {
     /// dropped, as in Fluentd.
     fn resume_vanished(&mut self, files: &mut Files, globbed: &BTreeSet<PathBuf>) {
         let mut kept = Vec::new();
-        let mut directories: HashMap<PathBuf, bool> = HashMap::new();
+        let mut directories: HashMap<PathBuf, Directory> = HashMap::new();
         for remembered in self.memory.take_all() {
             let path = &remembered.path;
-            let there = path.parent().is_some_and(|directory| {
+            let directory = path.parent().map_or(Directory::Missing, |directory| {
                 let known = directories.get(directory).copied();
                 known.unwrap_or_else(|| {
-                    let exists = directory.exists();
-                    directories.insert(directory.to_owned(), exists);
-                    exists
+                    let found = Directory::of(files, path, directory);
+                    directories.insert(directory.to_owned(), found);
+                    found
                 })
             });
+            if directory == Directory::Steady
+                && remembered.kind == Kind::Entry
+                && files.known.listings.lacks(path, remembered.inode)
+            {
+                // Long gone, as most entries of a pos_file that was never compacted: there may be many.
+                continue;
+            }
             let wanted = self.fixed.contains(path) || globbed.contains(path);
-            if !there || (wanted && files.troubles.contains_key(path)) {
+            if directory == Directory::Missing || (wanted && files.troubles.contains_key(path)) {
                 kept.push(remembered);
             } else if self.matcher.covers(path) && inode_at(path) != Some(remembered.inode) {
                 self.resume_elsewhere(files, remembered);

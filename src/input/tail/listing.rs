@@ -108,6 +108,16 @@ impl Listings {
         Sibling::at(directory.join(name)).filter(|sibling| sibling.identity.inode == inode)
     }
 
+    /// Whether no file beside `path` has this inode, as it was listed.
+    pub fn lacks(&mut self, path: &Path, inode: u64) -> bool {
+        let Some(directory) = path.parent() else {
+            return true;
+        };
+        let Listing { names, inodes, .. } = self.listing(directory);
+        let inodes = inodes.get_or_insert_with(|| inodes_of(directory, names));
+        !inodes.contains_key(&inode)
+    }
+
     /// Whether nothing was renamed beside `path` since its directory was listed: what is not in the listing is not there.
     pub fn is_steady(&self, path: &Path) -> bool {
         let listing = path

@@ -181,8 +181,8 @@ fn or_here(path: &Path) -> &Path {
 #[derive(Debug)]
 pub struct PosFile {
     path: PathBuf,
-    /// What stands on the disk.
-    written: Vec<u8>,
+    /// Length and CRC-32 of what stands on the disk.
+    written: (usize, u32),
     /// Held as long as the process lives: two agents must not own one pos_file.
     _lock: File,
 }
@@ -223,15 +223,15 @@ impl PosFile {
             }
         };
         let existed = text.is_some();
-        let written = text.unwrap_or_default();
+        let text = text.unwrap_or_default();
         let found = Found {
             existed,
             modified,
-            parsed: parse(&written),
+            parsed: parse(&text),
         };
         let file = PosFile {
             path: path.to_owned(),
-            written,
+            written: mark(&text),
             _lock: lock,
         };
         Ok((file, found))
@@ -244,7 +244,7 @@ impl PosFile {
 
     /// Puts these entries in place of what stands there, unless they are the same.
     pub fn replace(&mut self, as_of: SystemTime, entries: &[Entry]) -> io::Result<()> {
-        if print(entries) == self.written && self.path.exists() {
+        if mark(&print(entries)) == self.written && self.path.exists() {
             return Ok(());
         }
         self.renew(as_of, entries)
@@ -254,9 +254,14 @@ impl PosFile {
     pub fn renew(&mut self, as_of: SystemTime, entries: &[Entry]) -> io::Result<()> {
         let text = print(entries);
         put(&self.path, as_of, &text)?;
-        self.written = text;
+        self.written = mark(&text);
         Ok(())
     }
+}
+
+/// By which a text is known again: not to write it twice.
+fn mark(text: &[u8]) -> (usize, u32) {
+    (text.len(), crc32fast::hash(text))
 }
 
 /// Puts this text in place of the file at `path`, wholly or not at all: written beside it, synced, renamed over it, directory synced.
