@@ -86,7 +86,6 @@ fn scene(entries: u64) -> Result<[Row; 2]> {
             ratio: format!("{:.1}", came.as_secs_f64() / floor_first.as_secs_f64()),
             memory,
             ask: ASK.to_string(),
-            ..Row::default()
         },
         Row {
             work: "the same, processor time until the last of them".to_string(),

@@ -109,12 +109,12 @@ impl Buffer {
         storage.close(staged.iter());
     }
 
-    /// The most memory that it takes while `workers` chunks are sent: everything in it; on disk what is on its way there, and two pieces of
-    /// each file that is sent.
+    /// The most memory that it takes while `workers` chunks are sent: everything in it; on disk what is on its way there, twice, since the
+    /// allocator keeps what one group took while the next comes, and two pieces of each file that is sent.
     pub fn most_memory(&self, workers: usize) -> usize {
         match &self.storage {
             None => self.limits.total_bytes,
-            Some(_) => self.limits.total_bytes.min(MOST_PENDING) + 2 * PIECE * workers,
+            Some(_) => 2 * self.limits.total_bytes.min(MOST_PENDING) + 2 * PIECE * workers,
         }
     }
 
