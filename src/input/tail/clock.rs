@@ -8,6 +8,8 @@ pub const CLOCK_SLACK: Duration = Duration::from_millis(50);
 pub const SWEEP: Duration = Duration::from_secs(1);
 /// How often positions are written while they move.
 const WRITE_POSITIONS: Duration = Duration::from_millis(500);
+/// How soon a generation is written down that has just begun: a start after a crash finds it under any name.
+const WRITE_BEGUN: Duration = Duration::from_millis(20);
 /// The pause after positions were written is at least this many times its cost.
 const WRITE_SHARE: u32 = 20;
 /// How often a full collector is asked again: not every kind of room is told by a receipt.
@@ -25,6 +27,10 @@ pub struct Clock {
     pub names_allowed: Instant,
     /// When positions may be written again.
     write: Instant,
+    /// The same where a generation has begun since.
+    write_begun: Instant,
+    /// A generation has begun that is not written down.
+    pub begun: bool,
     /// When a file that a limit holds back may be read again.
     pub throttled: Option<Instant>,
     /// When the last sweep began, by the clock of file times.
@@ -40,6 +46,8 @@ impl Clock {
             names: None,
             names_allowed: now,
             write: now,
+            write_begun: now,
+            begun: false,
             throttled: None,
             last_sweep: clock,
         }
@@ -57,13 +65,23 @@ impl Clock {
 
     /// Whether positions that moved are to be written.
     pub fn is_write_due(&self, now: Instant) -> bool {
-        self.write <= now
+        self.write_at() <= now
     }
 
     /// Positions were written, or could not be, from `begun` to `now`.
     pub fn wrote(&mut self, begun: Instant, now: Instant, is_written: bool) {
         let pause = WRITE_POSITIONS.max((now - begun) * WRITE_SHARE);
         self.write = now + if is_written { pause } else { 5 * pause };
+        let pause = WRITE_BEGUN.max((now - begun) * WRITE_SHARE);
+        self.write_begun = if is_written { now + pause } else { self.write };
+        self.begun &= !is_written;
+    }
+
+    fn write_at(&self) -> Instant {
+        match self.begun {
+            true => self.write_begun,
+            false => self.write,
+        }
     }
 
     /// How long nothing is due. `moved` says that positions wait to be written, `blocked` that the collector is full.
@@ -73,7 +91,7 @@ impl Clock {
             next = next.min(due);
         }
         if moved {
-            next = next.min(self.write);
+            next = next.min(self.write_at());
         }
         let wait = next.saturating_duration_since(now);
         if blocked { wait.min(ASK_AGAIN) } else { wait }
@@ -90,7 +108,15 @@ mod tests {
         let mut clock = Clock::new(start, SystemTime::UNIX_EPOCH);
         assert!(clock.is_write_due(start));
         clock.wrote(start, start + Duration::from_millis(1), true);
+        assert!(!clock.is_write_due(start + Duration::from_millis(499)));
         assert!(clock.is_write_due(start + Duration::from_millis(501)));
+        clock.begun = true;
+        assert!(
+            clock.is_write_due(start + Duration::from_millis(21)),
+            "something new is written soon"
+        );
+        clock.wrote(start, start + Duration::from_millis(1), true);
+        assert!(!clock.begun);
         clock.wrote(start, start + Duration::from_millis(100), true);
         assert!(!clock.is_write_due(start + Duration::from_secs(2)));
         clock.wrote(start, start, false);

@@ -61,6 +61,8 @@ pub struct Source {
     flood: Flood,
     /// The path at which the last sweep ended.
     swept: PathBuf,
+    /// Generations that had begun at the last step.
+    begun: u64,
     /// The phase `AtEnd` was reached: what is there now is the last.
     pub(super) at_end: bool,
     finished: bool,
@@ -137,6 +139,7 @@ impl Source {
             clock: Clock::new(Instant::now(), SystemTime::now()),
             flood: Flood::new(Instant::now()),
             swept: PathBuf::new(),
+            begun: 0,
             at_end: false,
             finished: false,
             blocked: false,
@@ -316,6 +319,8 @@ impl Source {
     /// Writes positions that have moved, when that is due.
     fn keep_positions(&mut self, files: MutexGuard<'_, Files>) {
         let begun = Instant::now();
+        self.clock.begun |=
+            std::mem::replace(&mut self.begun, files.known.begun) != files.known.begun;
         if !self.ledger.has_moved() || !self.clock.is_write_due(begun) {
             return;
         }
