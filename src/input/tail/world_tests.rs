@@ -270,7 +270,7 @@ fn end(world: &mut World) -> Checked {
     if world.has_lost_batches() {
         world.stop(u8::MAX)?;
     }
-    let deadline = Instant::now() + Duration::from_secs(3);
+    let deadline = Instant::now() + Duration::from_secs(10);
     loop {
         world.look()?;
         while world.receiver.flying() > 0 {
