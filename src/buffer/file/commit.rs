@@ -44,6 +44,8 @@ struct Step {
     group: Option<Group>,
     /// What is safe with them.
     claims: Claims,
+    /// What the side file says of both; of a new chunk with its first frame.
+    frames: Bytes,
     /// How many pending appends that is.
     taken: usize,
     /// Events in the whole chunk afterwards.
@@ -58,6 +60,7 @@ pub fn commit(work: &Work, contents: &[Arc<Content>]) -> io::Result<bool> {
         steps.extend(plan(work, content)?);
     }
     claims::settle(&mut steps.iter_mut().map(|step| &mut step.claims));
+    steps.iter_mut().for_each(frame);
     if let Err(error) = write_all(work, &steps) {
         steps.iter().for_each(|step| undo(work, step));
         return Err(error);
@@ -123,6 +126,7 @@ fn plan(work: &Work, content: &Arc<Content>) -> io::Result<Option<Step>> {
         data: plain,
         group: None,
         claims,
+        frames: Bytes::new(),
         taken: standing.pending.len(),
         records: standing.records + records,
     };
@@ -145,19 +149,30 @@ fn file_key(content: &Content) -> String {
     super::single_key(&content.key)
 }
 
+/// What the side file will say.
+fn frame(step: &mut Step) {
+    let Some(group) = &step.group else {
+        return;
+    };
+    let head = match &step.from {
+        Some(_) => Vec::new(),
+        None => side::head(&step.content.side_meta()),
+    };
+    let extents = side::extents(step.claims.extents());
+    step.frames = [head, extents, side::group(group)].concat().into();
+}
+
 /// The side file says what will be written. A new chunk's is confirmed at once: its name will say so.
 fn announce(work: &Work, step: &Step) -> io::Result<()> {
-    let Some(group) = &step.group else {
+    if step.group.is_none() {
         return Ok(());
-    };
-    let side = work.naming.side(step.content.id);
-    let frame = [side::extents(step.claims.extents()), side::group(group)].concat();
-    if step.from.is_none() {
-        let head = side::head(&step.content.side_meta());
-        let whole = [head, frame, side::confirm()].concat();
-        return replace(&*work.disk, &side, &[Bytes::from(whole)]);
     }
-    unless_missing(work.disk.write_at(&side, step.side, &[Bytes::from(frame)]))
+    let side = work.naming.side(step.content.id);
+    let frames = step.frames.clone();
+    if step.from.is_none() {
+        return replace(&*work.disk, &side, &[frames, side::confirm().into()]);
+    }
+    unless_missing(work.disk.write_at(&side, step.side, &[frames]))
 }
 
 fn sync_side(work: &Work, step: &Step) -> io::Result<()> {
@@ -294,13 +309,8 @@ fn advance(work: &Work, step: &Step) {
     standing.ragged = false;
     standing.records = step.records;
     if let Some(group) = &step.group {
-        let (frame, confirm) = (side::group(group), side::confirm());
-        let extents = side::extents(step.claims.extents()).len();
-        let head = match &step.from {
-            Some(_) => 0,
-            None => side::head(&step.content.side_meta()).len(),
-        };
-        let confirmed = step.side + (head + extents + frame.len()) as u64;
+        let confirm = side::confirm();
+        let confirmed = step.side + step.frames.len() as u64;
         standing.side = confirmed + confirm.len() as u64;
         if step.from.is_some() {
             // Unconfirmed it is only less sure what a damage that comes later means.

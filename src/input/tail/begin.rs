@@ -288,6 +288,7 @@ impl Source {
             });
             if directory == Directory::Steady
                 && remembered.kind == Kind::Entry
+                && !files.troubles.contains_key(path)
                 && files.known.listings.lacks(path, remembered.inode)
             {
                 // Long gone, as most entries of a pos_file that was never compacted: there may be many.

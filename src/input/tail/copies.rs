@@ -125,7 +125,7 @@ impl Track {
 
     /// The copy of a generation that was truncated: a new file beside it, of whatever name, that holds all that was read of it. It takes over
     /// the account: what is in flight is read again from the copy if it is forgotten.
-    pub(super) fn copy_of(&mut self, known: &mut Known, at: usize) -> Option<Generation> {
+    fn copy_of(&mut self, known: &mut Known, at: usize) -> Option<Generation> {
         known.listings.forget_beside(&self.path);
         for sibling in known.listings.neighbours(&self.path) {
             let generation = &self.generations[at];

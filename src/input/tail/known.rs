@@ -44,8 +44,8 @@ pub struct Known {
     pub gone: Totals,
     /// Changes of what the side file tells, positions aside: generations that came, went or are known better.
     pub changes: u64,
-    /// Generations that began to be read.
-    pub begun: u64,
+    /// A generation began to be read that is not written down.
+    pub begun: bool,
     /// Longest line.
     pub max_line_size: u64,
     /// How long a rotated file stays open at least.
@@ -80,7 +80,7 @@ impl Known {
             listings: Listings::default(),
             gone: Totals::default(),
             changes: 0,
-            begun: 0,
+            begun: false,
             max_line_size,
             rotate_wait,
         }
@@ -171,7 +171,7 @@ impl Known {
         }
         self.reading.insert(identity);
         self.changes += 1;
-        self.begun += 1;
+        self.begun = true;
         // From now on its own account tells how far it was read, in another life perhaps.
         self.retired.retain(|retired| retired.identity != identity);
         self.finished_before.remove(&identity.inode);

@@ -193,6 +193,17 @@ fn copytruncate_loses_nothing_that_is_in_the_copy_and_repeats_nothing() {
 }
 
 #[test]
+fn an_entry_whose_path_cannot_be_read_now_is_kept() {
+    let place = Place::new();
+    let params = place.params("a.log");
+    fs::create_dir(place.at("a.log")).expect("a directory");
+    let entry = format!("{}\t{:016x}\t{:016x}\n", params.path, 7, 1_u64 << 40);
+    fs::write(place.at("state/app.pos"), entry).expect("a pos_file");
+    Running::start(params, Arc::default()).close(Phase::Now);
+    assert_eq!(place.position("a.log"), Some(7));
+}
+
+#[test]
 fn a_file_that_begins_like_another_is_read_at_the_end() {
     let place = Place::new();
     place.append("a.log", "same\n");

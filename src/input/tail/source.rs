@@ -61,8 +61,6 @@ pub struct Source {
     flood: Flood,
     /// The path at which the last sweep ended.
     swept: PathBuf,
-    /// Generations that had begun at the last step.
-    begun: u64,
     /// The phase `AtEnd` was reached: what is there now is the last.
     pub(super) at_end: bool,
     finished: bool,
@@ -139,7 +137,6 @@ impl Source {
             clock: Clock::new(Instant::now(), SystemTime::now()),
             flood: Flood::new(Instant::now()),
             swept: PathBuf::new(),
-            begun: 0,
             at_end: false,
             finished: false,
             blocked: false,
@@ -317,10 +314,9 @@ impl Source {
     }
 
     /// Writes positions that have moved, when that is due.
-    fn keep_positions(&mut self, files: MutexGuard<'_, Files>) {
+    fn keep_positions(&mut self, mut files: MutexGuard<'_, Files>) {
         let begun = Instant::now();
-        self.clock.begun |=
-            std::mem::replace(&mut self.begun, files.known.begun) != files.known.begun;
+        self.clock.begun |= std::mem::take(&mut files.known.begun);
         if !self.ledger.has_moved() || !self.clock.is_write_due(begun) {
             return;
         }
