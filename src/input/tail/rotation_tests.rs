@@ -199,6 +199,11 @@ fn an_entry_whose_path_cannot_be_read_now_is_kept() {
     fs::create_dir(place.at("a.log")).expect("a directory");
     let entry = format!("{}\t{:016x}\t{:016x}\n", params.path, 7, 1_u64 << 40);
     fs::write(place.at("state/app.pos"), entry).expect("a pos_file");
+    until("the directory is steady", || {
+        let changed = fs::metadata(place.dir.path()).and_then(|meta| meta.modified());
+        let age = changed.expect("a time").elapsed();
+        age.is_ok_and(|age| age > Duration::from_millis(100))
+    });
     Running::start(params, Arc::default()).close(Phase::Now);
     assert_eq!(place.position("a.log"), Some(7));
 }
