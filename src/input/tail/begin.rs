@@ -82,12 +82,16 @@ impl Source {
             track.wanted = fixed.contains(&track.path) || globbed.contains(&track.path);
         }
         let new = |path: &&PathBuf| !files.tracks.contains_key(*path);
-        let paths: Vec<PathBuf> = fixed
+        let mut paths: Vec<PathBuf> = fixed
             .iter()
             .chain(globbed.iter().filter(|path| self.is_recent(path)))
             .filter(new)
             .cloned()
             .collect();
+        if self.memory.starting {
+            // What stands where it stood says which of the others are copies of it.
+            paths.sort_by_cached_key(|path| !self.memory.stands(path, inode_at(path)));
+        }
         for path in paths {
             self.begin(files, path);
         }
@@ -183,7 +187,11 @@ impl Source {
         let mut track = Track::new(path.clone(), self.tag(&path), &known.ledger);
         let origin = match self.memory.take_inode(&path, opened.identity.inode) {
             Some(remembered) if remembered.may_be(opened.identity) => {
-                Origin::Resumed(remembered.resume)
+                let (resume, since) = (remembered.resume, self.memory.modified);
+                match since.is_some_and(|since| track.find_copies(known, resume, &opened, since)) {
+                    true => Origin::New,
+                    false => Origin::Resumed(resume),
+                }
             }
             other => match other.or_else(|| self.memory.take_path(&path)) {
                 Some(mut remembered) => {

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use tracing::{info, warn};
 
@@ -15,7 +15,7 @@ use super::evidence::Resume;
 use super::file::{Generation, Opened, Origin, State, open};
 use super::files::Files;
 use super::known::Known;
-use super::listing::is_rotated_name;
+use super::listing::{Sibling, is_rotated_name};
 use super::track::Track;
 use crate::event::Tag;
 
@@ -158,6 +158,88 @@ impl Track {
         }
         None
     }
+}
+
+impl Track {
+    /// At start, of a file that stands where it stood: where what was read of it is not in it any more, it was truncated while nobody looked.
+    /// The rest of it is in a copy that was made since `since`, and what was written between two truncations in the copies after that one.
+    /// False where `opened` is as it was left, or where no copy holds its rest.
+    pub fn find_copies(
+        &mut self,
+        known: &mut Known,
+        resume: Resume,
+        opened: &Opened,
+        since: SystemTime,
+    ) -> bool {
+        let is_unread = resume.position == 0 && resume.head.is_none_or(|head| head.length == 0);
+        let start = opened.start(Origin::Resumed(resume));
+        let is_cut = start.is_ok_and(|(_, _, doubt)| doubt.is_some());
+        if !is_cut && !is_unread {
+            return false;
+        }
+        let mut found = false;
+        for sibling in known.listings.siblings(&self.path) {
+            let age = sibling.identity.born.or(sibling.modified);
+            if age.is_some_and(|age| age < since) || !known.is_new(sibling.identity) {
+                continue;
+            }
+            let Ok(copy) = open(&sibling.path) else {
+                continue;
+            };
+            let origin = match is_cut && !found && resume.is_in(&copy) {
+                true => {
+                    found = true;
+                    let resume = Resume {
+                        born: copy.identity.born,
+                        ..resume
+                    };
+                    known
+                        .recalled
+                        .take(opened.identity, &copy.first, Origin::Resumed(resume))
+                }
+                // Somebody copied the file as it stands.
+                false if begin_alike(&copy.first, &opened.first) => continue,
+                false => Origin::New,
+            };
+            self.begin_copy(known, &sibling, copy, origin);
+        }
+        found
+    }
+
+    fn begin_copy(&mut self, known: &mut Known, sibling: &Sibling, copy: Opened, origin: Origin) {
+        let since = Instant::now();
+        if let Ok(Some(copy)) = known.begin(copy, origin, State::Rotated { since }, self) {
+            info!(
+                path = %self.path.display(), copy = %sibling.path.display(), position = copy.position,
+                "file was truncated while it was not watched, what was written before is read from its copy"
+            );
+            self.generations.push_back(copy);
+        }
+    }
+}
+
+impl Resume {
+    /// Whether a file holds all that was read. Where its first bytes do not prove that alone, a line must end there.
+    fn is_in(&self, copy: &Opened) -> bool {
+        let Some(head) = self.head.filter(|head| head.length > 0) else {
+            return false;
+        };
+        let line = Resume {
+            position: self.position,
+            ..Resume::default()
+        };
+        let ends_a_line = || {
+            let start = copy.start(Origin::Resumed(line));
+            start.is_ok_and(|(_, _, doubt)| doubt.is_none())
+        };
+        head.fits(&copy.first) && (u64::from(head.length) >= self.position || ends_a_line())
+    }
+}
+
+/// Whether the first bytes of two files are the same, as far as both go.
+fn begin_alike(one: &[u8], other: &[u8]) -> bool {
+    let length = one.len().min(other.len());
+    length > 0 && one[..length] == other[..length]
 }
 
 /// The paths of which this may be a rotated name.

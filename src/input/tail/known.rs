@@ -37,7 +37,7 @@ pub struct Known {
     /// whoever finds them before their turn.
     awaited: Vec<u64>,
     /// What buffers on disk remember.
-    recalled: Recalled,
+    pub recalled: Recalled,
     /// Directories as listed in this pass.
     pub listings: Listings,
     /// What came of paths that are followed no more.

@@ -64,6 +64,12 @@ impl Memory {
         !self.find(&self.by_path, order).is_empty()
     }
 
+    /// Whether the file at this path is the one that was read there last.
+    pub fn stands(&self, path: &Path, inode: Option<u64>) -> bool {
+        let found = self.find(&self.by_path, |entry| entry.path.as_path().cmp(path));
+        found.iter().any(|at| Some(self.entry(*at).inode) == inode)
+    }
+
     /// All that nobody has taken up.
     pub fn rest(&self) -> impl Iterator<Item = &Remembered> {
         let all = self.entries.iter().zip(&self.taken);

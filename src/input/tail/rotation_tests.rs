@@ -193,6 +193,55 @@ fn copytruncate_loses_nothing_that_is_in_the_copy_and_repeats_nothing() {
 }
 
 #[test]
+fn copytruncate_while_nobody_runs_loses_nothing_and_repeats_nothing() {
+    for (pattern, copies) in [
+        ("a.log", ["a.log.2", "a.log.1"]),
+        ("a.log*", ["a.log.2", "a.log.1"]),
+        ("a*.log", ["a-1.log", "a-2.log"]),
+    ] {
+        let place = Place::new();
+        place.append("a.log", "read\n");
+        let running = Running::start(place.params(pattern), Arc::default());
+        running.expect(&["read"]);
+        place.append("a.log", "hal");
+        running.stopped(Phase::Now);
+        place.append("a.log", "f\nunread\n");
+        for (copy, next) in copies
+            .iter()
+            .zip(["between\n", "a longer line than before\n"])
+        {
+            fs::copy(place.at("a.log"), place.at(copy)).expect("copied");
+            let file = File::options().write(true).open(place.at("a.log"));
+            file.expect("a file").set_len(0).expect("truncated");
+            place.append("a.log", next);
+        }
+        let again = Running::start(place.params(pattern), Arc::default());
+        let wanted = ["half", "unread", "between", "a longer line than before"];
+        again.expect(&wanted);
+        let again = again.stopped(Phase::AtEnd);
+        assert_eq!(again.sink.texts(), wanted, "{pattern}");
+        let third = Running::start(place.params(pattern), Arc::default());
+        assert_eq!(
+            third.stopped(Phase::AtEnd).sink.texts(),
+            Vec::<String>::new()
+        );
+    }
+}
+
+#[test]
+fn a_backup_of_a_file_that_is_not_truncated_is_not_read() {
+    let place = Place::new();
+    place.append("a.log", "read\n");
+    let running = Running::start(place.params("a.log"), Arc::default());
+    running.expect(&["read"]);
+    running.stopped(Phase::AtEnd);
+    place.append("a.log", "unread\n");
+    fs::copy(place.at("a.log"), place.at("a.log.1")).expect("copied");
+    let again = Running::start(place.params("a.log"), Arc::default());
+    assert_eq!(again.stopped(Phase::AtEnd).sink.texts(), ["unread"]);
+}
+
+#[test]
 fn an_entry_whose_path_cannot_be_read_now_is_kept() {
     let place = Place::new();
     let params = place.params("a.log");

@@ -27,7 +27,8 @@ const HISTORIES: u64 = 3000;
 const FAILED: &str = include_str!("world_tests.seeds");
 
 /// What has to happen at least once in a thousand histories.
-const EVENTS: [&str; 17] = [
+const EVENTS: [&str; 18] = [
+    "copied while nobody ran",
     "rotated with unread lines",
     "stopped with lines in flight",
     "killed with lines in flight",

@@ -205,7 +205,12 @@ impl World {
         let original = &mut self.lives[life];
         (copy.length, copy.half) = (original.length, original.half.clone());
         self.tell(Change::Name, &[&name]);
-        let excuse = (!self.is_watched(&name)).then_some("a copy that nobody asks for");
+        // While nobody runs, the copy is all that is left of what was unread.
+        let is_asked = self.is_watched(&name) || self.agent.is_none();
+        if self.agent.is_none() {
+            self.note("copied while nobody ran");
+        }
+        let excuse = (!is_asked).then_some("a copy that nobody asks for");
         let original = &mut self.lives[life];
         for line in &mut original.lines {
             line.copied = true;
