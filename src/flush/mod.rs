@@ -212,6 +212,7 @@ impl Flusher {
     pub async fn work(self: Arc<Self>, stop: Stop) {
         let closed = stop.reached(Phase::Close);
         tokio::pin!(closed);
+        let mut pace = self.pace.subscribe();
         loop {
             let step = async {
                 match self.next(Now::read()) {
@@ -227,21 +228,15 @@ impl Flusher {
             tokio::select! {
                 biased;
                 () = &mut closed => return,
-                () = self.at(Pace::Pause) => {}
+                () = reach(&mut pace, Pace::Pause) => {}
                 () = step => continue,
             }
             tokio::select! {
                 biased;
                 () = &mut closed => return,
-                () = self.at(Pace::Run) => {}
+                () = reach(&mut pace, Pace::Run) => {}
             }
         }
-    }
-
-    /// Completes when the workers have this pace.
-    async fn at(&self, wanted: Pace) {
-        // The sender is part of `self`, so the channel cannot close while we wait.
-        let _ = self.pace.subscribe().wait_for(|pace| *pace == wanted).await;
     }
 
     fn next(&self, now: Now) -> Step {
@@ -476,6 +471,11 @@ impl Flusher {
     fn retries(&self) -> MutexGuard<'_, Retries> {
         self.retries.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Completes when the workers have this pace. The sender is part of the flusher, so the channel does not close while one of them waits.
+async fn reach(pace: &mut watch::Receiver<Pace>, wanted: Pace) {
+    let _ = pace.wait_for(|pace| *pace == wanted).await;
 }
 
 /// Completes when the output has delivered all it can without a failure: the buffer is empty, or an attempt failed (its

@@ -9,7 +9,7 @@ use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::{Instant, SystemTime};
 
-use nix::libc::{EMFILE, ENFILE, O_CLOEXEC, O_NOCTTY, O_NONBLOCK};
+use nix::libc::{EMFILE, ENFILE, EPERM, O_CLOEXEC, O_NOATIME, O_NOCTTY, O_NONBLOCK};
 
 use super::evidence::{Candidate, HEAD, Head, OVERLAP, Overlap, Resume};
 use super::group::Quota;
@@ -272,13 +272,15 @@ impl Opened {
 }
 
 /// Opens a regular file for reading; anything else is refused, before and after it is opened. A symbolic link is followed
-/// where [`links`] trusts it.
+/// where [`links`] trusts it. Reading leaves its access time as it is: otherwise each line that is written and read would make the
+/// file system write the inode anew.
 pub fn open(path: &Path) -> io::Result<Opened> {
     refuse_irregular(&std::fs::metadata(path)?)?;
-    let file = OpenOptions::new()
-        .read(true)
-        .custom_flags(O_NONBLOCK | O_CLOEXEC | O_NOCTTY)
-        .open(path)?;
+    let file = open_with(path, O_NOATIME).or_else(|error| match error.raw_os_error() {
+        // Only its owner and root may leave no trace in it.
+        Some(EPERM) => open_with(path, 0),
+        _ => Err(error),
+    })?;
     let meta = file.metadata()?;
     refuse_irregular(&meta)?;
     links::check(path, &meta)?;
@@ -297,6 +299,13 @@ pub fn open(path: &Path) -> io::Result<Opened> {
         size: meta.len(),
         first,
     })
+}
+
+fn open_with(path: &Path, flags: i32) -> io::Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .custom_flags(O_NONBLOCK | O_CLOEXEC | O_NOCTTY | flags)
+        .open(path)
 }
 
 /// Whether the process, or the system, has no descriptor left.

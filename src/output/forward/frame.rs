@@ -9,6 +9,7 @@
 
 use anyhow::Context;
 use bytes::Bytes;
+use rmp_serde::Serializer;
 use serde::Serialize;
 
 use crate::buffer::{Chunk, Compress, Pieces};
@@ -57,7 +58,8 @@ impl Frame {
 
     fn around(chunk: &Chunk, entries: Pieces, encoding: Encoding) -> anyhow::Result<Frame> {
         let len = u32::try_from(entries.left()).context("the chunk is larger than 4 GiB")?;
-        let mut head = vec![0x93];
+        let mut head = Vec::with_capacity(chunk.tag().as_str().len() + 16);
+        head.push(0x93);
         write_str(&mut head, chunk.tag().as_str().as_bytes());
         head.push(0xdb);
         head.extend_from_slice(&len.to_be_bytes());
@@ -112,7 +114,12 @@ fn option(size: usize, compress: Compress, chunk: Option<&str>) -> anyhow::Resul
         compressed: compress.word(),
         chunk,
     };
-    rmp_serde::to_vec_named(&options).context("cannot encode the option map")
+    let mut bytes = Vec::with_capacity(96);
+    let mut serializer = Serializer::new(&mut bytes).with_struct_map();
+    options
+        .serialize(&mut serializer)
+        .context("cannot encode the option map")?;
+    Ok(bytes)
 }
 
 fn with_integer_times(segments: &[Bytes]) -> anyhow::Result<Bytes> {
