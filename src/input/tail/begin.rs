@@ -3,7 +3,7 @@
 //! Where reading begins follows from the pos_file ([`Memory`](super::memory::Memory)), from what this run has read already, and from
 //! `read_from_head`. The part of [`Source`] that is not the loop.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,6 +18,7 @@ use super::files::Files;
 use super::known::Known;
 use super::memory::Memory;
 use super::params::{Params, tag_for};
+use super::paths::PathSet;
 use super::position::Ledger;
 use super::recalled::Recalled;
 use super::source::Source;
@@ -81,12 +82,12 @@ impl Source {
         for track in files.tracks.values_mut() {
             track.wanted = fixed.contains(&track.path) || globbed.contains(&track.path);
         }
-        let new = |path: &&PathBuf| !files.tracks.contains_key(*path);
+        let new = |path: &&Path| !files.tracks.contains_key(path);
         let mut paths: Vec<PathBuf> = fixed
             .iter()
             .chain(globbed.iter().filter(|path| self.is_recent(path)))
             .filter(new)
-            .cloned()
+            .map(Path::to_owned)
             .collect();
         if self.memory.starting {
             // What stands where it stood says which of the others are copies of it.
@@ -281,7 +282,7 @@ impl Source {
     /// After the first expansion: entries whose path does not exist now, or names a file that is read under another path, may have
     /// been rotated away. Entries of a missing directory, and of files that cannot be read yet, are kept; the others are
     /// dropped, as in Fluentd.
-    fn resume_vanished(&mut self, files: &mut Files, globbed: &BTreeSet<PathBuf>) {
+    fn resume_vanished(&mut self, files: &mut Files, globbed: &PathSet) {
         let mut kept = Vec::new();
         let mut directories: HashMap<PathBuf, Directory> = HashMap::new();
         for remembered in self.memory.take_all() {

@@ -3,7 +3,7 @@
 //! Text to names is pure; directories are read in [`Targets::find`] only. What stands beside a path is found by `listing.rs`, what is
 //! done with a file is decided in `begin.rs`.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::HashSet;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -13,6 +13,7 @@ use jiff::fmt::strtime::{BrokenDownTime, Config};
 use jiff::tz::TimeZone;
 
 use super::params::GlobPolicy;
+use super::paths::PathSet;
 
 /// Endings of compressed successors: never log text.
 const COMPRESSED: [&str; 8] = ["gz", "bz2", "xz", "zst", "zip", "Z", "lz4", "lzma"];
@@ -41,9 +42,9 @@ pub struct Targets {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Found {
     /// Names without a pattern: files that may not exist yet.
-    pub fixed: BTreeSet<PathBuf>,
+    pub fixed: PathSet,
     /// Files that a pattern matches.
-    pub globbed: BTreeSet<PathBuf>,
+    pub globbed: PathSet,
     /// The directories in which matching names may appear.
     pub directories: HashSet<PathBuf>,
     /// Files that a pattern matches, named as compressed: they are not read. How many, and one of them.
@@ -92,17 +93,23 @@ impl Targets {
             excluded: self.names(&self.excludes, now),
         };
         let mut found = Found::default();
+        let mut last = None;
         for pattern in &matcher.wanted.patterns {
             found.directories.extend(directories(pattern.as_str()));
             found.globbed.extend(matches(pattern.as_str()));
         }
-        let all = matcher.wanted.fixed.iter().chain(&found.globbed);
-        found
-            .directories
-            .extend(all.filter_map(|path| path.parent()).map(Path::to_owned));
-        found.fixed.extend(matcher.wanted.fixed.iter().cloned());
+        found.fixed.extend(&matcher.wanted.fixed);
+        for path in found.fixed.iter().chain(found.globbed.iter()) {
+            if let Some(parent) = path
+                .parent()
+                .filter(|parent| last.as_deref() != Some(*parent))
+            {
+                last = Some(parent.to_owned());
+                found.directories.insert(parent.to_owned());
+            }
+        }
         let mut packed = found.globbed.iter().filter(|path| matcher.is_packed(path));
-        let example = packed.next().cloned();
+        let example = packed.next().map(Path::to_owned);
         found.packed = (packed.count() + usize::from(example.is_some()), example);
         found.globbed.retain(|path| matcher.covers(path));
         found.fixed.retain(|path| matcher.covers(path));

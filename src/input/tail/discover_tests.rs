@@ -13,7 +13,7 @@ fn targets(pieces: &[String], excludes: &[String]) -> Targets {
     }
 }
 
-fn names(paths: &BTreeSet<PathBuf>) -> Vec<String> {
+fn names(paths: &PathSet) -> Vec<String> {
     paths
         .iter()
         .filter_map(|path| path.file_name())

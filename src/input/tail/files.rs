@@ -2,7 +2,7 @@
 //! thread on which file events come, which reads at once what an event names where nobody else is at it. A line is then
 //! on its way without waking another thread.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -12,6 +12,7 @@ use tracing::{info, warn};
 use super::copies::Suspects;
 use super::file::{Identity, Opened, State, is_short_of_descriptors, open};
 use super::known::Known;
+use super::paths::{PathMap, PathSet};
 use super::pos_file::Entry;
 use super::read::{Reader, Source as From, Turn};
 use super::state_file::Remembered;
@@ -31,7 +32,7 @@ pub struct Files {
     /// What all paths share.
     pub known: Known,
     /// By path.
-    pub tracks: BTreeMap<PathBuf, Track>,
+    pub tracks: PathMap<Track>,
     /// What was said about a path that cannot be read: it is said once per change.
     pub troubles: HashMap<PathBuf, String>,
     /// New files that may be copies of others.
@@ -39,7 +40,7 @@ pub struct Files {
     /// Whether lines are read: not before the first look, nor after the source has finished.
     pub is_open: bool,
     /// Paths with a generation that may have more to read.
-    active: BTreeSet<PathBuf>,
+    active: PathSet,
     /// So many files are open at most.
     most_open: usize,
     /// `open_on_every_update`.
@@ -68,11 +69,11 @@ impl Files {
         Files {
             reader,
             known,
-            tracks: BTreeMap::new(),
+            tracks: PathMap::default(),
             troubles: HashMap::new(),
             suspects: Suspects::default(),
             is_open: false,
-            active: BTreeSet::new(),
+            active: PathSet::default(),
             most_open,
             reopen,
             told_lending: false,
@@ -85,7 +86,7 @@ impl Files {
     pub fn round(&mut self) -> Round {
         let mut round = Round::default();
         self.reader.throttle.begin(self.tracks.keys());
-        for path in std::mem::take(&mut self.active) {
+        for path in std::mem::take(&mut self.active).into_paths() {
             let one = self.turn(&path);
             round.more |= one.more;
             round.blocked |= one.blocked;
@@ -115,17 +116,17 @@ impl Files {
             return false;
         };
         current.dirty = true;
-        self.active.insert(path.to_owned());
+        self.active.insert(path);
         true
     }
 
     /// Notes that some rotated file was written to: events call it by a name that is not followed.
     pub fn mark_rotated(&mut self) {
-        for (path, track) in &mut self.tracks {
+        for (path, track) in self.tracks.iter_mut() {
             for generation in &mut track.generations {
                 if generation.state != State::Current {
                     generation.dirty = true;
-                    self.active.insert(path.clone());
+                    self.active.insert(path);
                 }
             }
         }
@@ -181,7 +182,7 @@ impl Files {
             at += 1;
         }
         if round != Round::default() {
-            self.active.insert(path.to_owned());
+            self.active.insert(path);
         }
         if self.reopen && !round.more {
             track.lend();
@@ -213,22 +214,22 @@ impl Files {
             }
         }
         if dirty {
-            self.active.insert(path.to_owned());
+            self.active.insert(path);
         }
     }
 
     /// Looks at all paths.
     pub fn look_at_all(&mut self) {
         self.known.listings.forget();
-        let paths: Vec<PathBuf> = self.tracks.keys().cloned().collect();
+        let paths: Vec<PathBuf> = self.tracks.keys().map(Path::to_owned).collect();
         paths.iter().for_each(|path| self.look(path));
     }
 
     /// Adds a path that is followed from now on.
     pub fn add(&mut self, track: Track) {
-        self.active.insert(track.path.clone());
+        self.active.insert(&track.path);
         self.has_rotated |= !track.is_plain();
-        self.tracks.insert(track.path.clone(), track);
+        self.tracks.insert(&track.path.clone(), track);
         if self.known.reading.len() > self.most_open {
             self.lend_down();
         }
@@ -282,7 +283,7 @@ impl Files {
             };
             for generation in &mut track.generations {
                 if generation.dirty {
-                    self.active.insert(track.path.clone());
+                    self.active.insert(&track.path);
                     return Some(false);
                 }
                 if generation.uncovered() > 0 {
@@ -401,7 +402,8 @@ impl Files {
     /// Each path, as of now.
     pub fn report(&mut self) -> Vec<FileReport> {
         let ledger = &self.known.ledger;
-        let report = |(path, track): (&PathBuf, &mut Track)| {
+        let report = |track: &mut Track| {
+            let path = &track.path;
             let totals = ledger.totals(track.number);
             let at_path = std::fs::metadata(path).ok();
             let (mut held_bytes, mut behind_bytes) = (0, 0);
@@ -422,7 +424,7 @@ impl Files {
                 generations: track.generations.len(),
             }
         };
-        let followed = self.tracks.iter_mut().map(report);
+        let followed = self.tracks.values_mut().map(report);
         let gone = FileReport {
             path: PathBuf::from(GONE),
             waiting_lines: self.known.gone.waiting_lines(),

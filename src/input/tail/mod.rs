@@ -25,6 +25,7 @@ mod links;
 mod listing;
 mod memory;
 mod params;
+mod paths;
 mod pos_file;
 mod position;
 mod read;

@@ -1,6 +1,6 @@
 //! The thread of a tail source: look, read, emit, write positions, sleep until something happens.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
@@ -19,6 +19,7 @@ use super::files::Files;
 use super::flood::Flood;
 use super::memory::Memory;
 use super::params::Params;
+use super::paths::PathSet;
 use super::position::Ledger;
 use super::read::Reader;
 use super::store::{Found, Store, Write};
@@ -44,7 +45,7 @@ pub struct Source {
     pub(super) files: Arc<Mutex<Files>>,
     ledger: Arc<Ledger>,
     /// Files with a fixed name, which may appear at any time.
-    pub(super) fixed: BTreeSet<PathBuf>,
+    pub(super) fixed: PathSet,
     /// Tells which new names are asked for.
     pub(super) matcher: Matcher,
     /// Names of generations that are read under another path: their positions stand in the pos_file too.
@@ -126,7 +127,7 @@ impl Source {
             bell,
             files,
             ledger,
-            fixed: BTreeSet::new(),
+            fixed: PathSet::default(),
             matcher: Matcher::default(),
             aliases: HashMap::new(),
             renamed: HashMap::new(),
@@ -356,8 +357,8 @@ impl Source {
         let missing: Vec<PathBuf> = self
             .fixed
             .iter()
-            .filter(|path| !files.tracks.contains_key(*path))
-            .cloned()
+            .filter(|path| !files.tracks.contains_key(path))
+            .map(Path::to_owned)
             .collect();
         for path in missing.into_iter().chain(files.suspects.paths()) {
             self.begin(files, path);
@@ -381,17 +382,13 @@ impl Source {
     fn next_looks(&mut self, files: &Files) -> Vec<PathBuf> {
         let tracks = &files.tracks;
         if !self.watch.covers_all() {
-            return tracks.keys().cloned().collect();
+            return tracks.keys().map(Path::to_owned).collect();
         }
         let count = (tracks.len() / SWEEP_PART)
             .max(LEAST_LOOKS)
             .min(tracks.len());
-        let behind = (
-            std::ops::Bound::Excluded(self.swept.as_path()),
-            std::ops::Bound::Unbounded,
-        );
-        let next = tracks.range::<Path, _>(behind).chain(tracks.iter());
-        let mut paths: Vec<PathBuf> = next.take(count).map(|(path, _)| path.clone()).collect();
+        let next = tracks.keys_behind(&self.swept).chain(tracks.keys());
+        let mut paths: Vec<PathBuf> = next.take(count).map(Path::to_owned).collect();
         if let Some(last) = paths.last() {
             self.swept.clone_from(last);
         }

@@ -10,7 +10,7 @@
 //! ([`HeadMark`]). The pos_file, which Fluentd reads and writes too, says how far its entries were read; where it is damaged, the
 //! positions in here are its last good copy. Without this file Fluentd's rules are all there is: nothing is lost that they do not lose.
 
-use std::collections::{HashMap, hash_map};
+use std::collections::HashMap;
 use std::ffi::OsString;
 use std::fs;
 use std::io;
@@ -262,36 +262,32 @@ pub fn write(pos_file: &Path, as_of: SystemTime, state: &State) -> io::Result<()
 /// damaged the side file's older positions stand in for its (repeat, never skip).
 pub fn merge(entries: Vec<Entry>, state: Vec<Remembered>) -> Vec<Remembered> {
     let mut merged = state;
-    let mut known: HashMap<(u64, PathBuf), usize> = merged
-        .iter()
-        .enumerate()
+    let known: HashMap<(u64, PathBuf), usize> = (merged.iter().enumerate())
         .map(|(at, generation)| ((generation.inode, generation.path.clone()), at))
         .collect();
     let evidence: HashMap<u64, Resume> = merged
         .iter()
         .map(|generation| (generation.inode, generation.resume))
         .collect();
+    merged.reserve(entries.len());
     for entry in entries {
-        match known.entry((entry.inode, entry.path)) {
-            hash_map::Entry::Occupied(known) => {
-                merged[*known.get()].resume.position = entry.position;
-            }
-            hash_map::Entry::Vacant(new) => {
-                let (inode, path) = new.key().clone();
-                new.insert(merged.len());
-                // Under another name, as the generations of a rotation have it.
-                let evidence = evidence.get(&inode).copied().unwrap_or_default();
-                merged.push(Remembered {
-                    path,
-                    inode,
-                    resume: Resume {
-                        position: entry.position,
-                        ..evidence
-                    },
-                    kind: Kind::Entry,
-                });
-            }
+        let key = (entry.inode, entry.path);
+        if let Some(at) = known.get(&key) {
+            merged[*at].resume.position = entry.position;
+            continue;
         }
+        let (inode, path) = key;
+        // Under another name, as the generations of a rotation have it.
+        let evidence = evidence.get(&inode).copied().unwrap_or_default();
+        merged.push(Remembered {
+            path,
+            inode,
+            resume: Resume {
+                position: entry.position,
+                ..evidence
+            },
+            kind: Kind::Entry,
+        });
     }
     merged
 }

@@ -4,7 +4,7 @@
 //! with it. A source with held-back files sleeps until the first of them may go on. At the end of the files of a run nobody waits:
 //! the limits are lifted, except for groups of which nothing is to be read at all.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -51,7 +51,7 @@ impl Throttle {
     }
 
     /// Begins a round over the files of these paths.
-    pub fn begin<'a>(&mut self, paths: impl ExactSizeIterator<Item = &'a PathBuf> + Clone) {
+    pub fn begin<'a>(&mut self, paths: impl ExactSizeIterator<Item = &'a Path> + Clone) {
         self.wake = None;
         let Some(groups) = &mut self.groups else {
             return;
@@ -62,7 +62,7 @@ impl Throttle {
             }
         }
         if groups.len() > paths.len() {
-            let kept: std::collections::HashSet<&Path> = paths.map(PathBuf::as_path).collect();
+            let kept: std::collections::HashSet<&Path> = paths.collect();
             groups.retain(|path| kept.contains(path));
         }
     }

@@ -71,7 +71,8 @@ impl Track {
             moved: Vec::new(),
             missing: Vec::new(),
             wanted: true,
-            generations: VecDeque::new(),
+            // As a rule it has one: room for more would be most of the memory of ten thousand files.
+            generations: VecDeque::with_capacity(1),
             seen: SystemTime::now(),
             search: None,
             unfinished: None,
