@@ -299,6 +299,7 @@ impl<'a> Wiring<'a> {
         let buffer = match settings.disk {
             None => Buffer::new(id.clone(), keys, settings.limits),
             Some(disk) => {
+                let disk = disk.formatted_if(configured.formats);
                 let owned = self.buffer_paths.claim(section, &disk);
                 self.attempt(owned)?;
                 Buffer::on_disk(id.clone(), keys, settings.limits, disk)

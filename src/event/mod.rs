@@ -5,6 +5,7 @@
 
 pub mod accessor;
 mod extent;
+pub mod formatted;
 pub mod msgpack;
 pub mod receipt;
 pub mod record;

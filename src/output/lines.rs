@@ -2,7 +2,7 @@
 
 use crate::config::legacy::{flat_format, flat_inject};
 use crate::config::{Element, Result};
-use crate::event::{EventTime, Tag};
+use crate::event::{EventTime, Tag, formatted};
 use crate::format::inject::Inject;
 use crate::format::{self, Formatter};
 
@@ -28,8 +28,11 @@ impl Lines {
         Ok(Lines { formatter, inject })
     }
 
-    /// Appends one event.
+    /// Appends one event, or a line that was formatted before.
     pub fn append(&self, tag: &Tag, time: EventTime, record: &[u8], out: &mut Vec<u8>) {
+        if let Some(line) = formatted::line(record) {
+            return out.extend_from_slice(line);
+        }
         let Some(inject) = &self.inject else {
             return self.formatter.format(tag, time, record, out);
         };

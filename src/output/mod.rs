@@ -159,6 +159,8 @@ pub struct Configured {
     pub output: Arc<dyn Output>,
     /// Whether Fluentd does not buffer it: without a `<buffer>` its chunks are flushed at once.
     pub unbuffered: bool,
+    /// Whether Fluentd formats before it buffers: chunks that it left hold text.
+    pub formats: bool,
 }
 
 impl Configured {
@@ -167,6 +169,7 @@ impl Configured {
             plugin_type,
             output: Arc::new(output),
             unbuffered: false,
+            formats: false,
         }
     }
 
@@ -196,6 +199,7 @@ const OUTPUTS: &[(&str, Configure)] = &[
             plugin_type: "s3",
             output: s3,
             unbuffered: false,
+            formats: true,
         })
     }),
 ];

@@ -10,11 +10,13 @@ use anyhow::{Context, ensure};
 use super::check::{self, Checked, Kept};
 use super::disk::{Directory, Disk, Entry, read};
 use super::evidence::{Evidence, weigh};
+use super::formatted;
 use super::meta::{self, Meta};
 use super::name::{Found, Letter, Name, Naming};
 use super::side::{self, Side};
 use super::{FILE_MODE, lock};
 use crate::buffer::{ChunkId, ChunkKeys};
+use crate::event::EventTime;
 use crate::event::msgpack::{RawEntry, entries};
 
 /// A chunk that is read here holds no more, compressed.
@@ -151,7 +153,16 @@ impl Inspection {
             _ => self.side(&seen.naming, &seen.name)?.groups,
         };
         let mut read = |at: u64, buffer: &mut [u8]| self.disk.read_at(&seen.file, at, buffer);
-        check::check(&mut read, seen.bytes, &groups)
+        let checked = check::check(&mut read, seen.bytes, &groups)?;
+        if checked.records > 0 || !groups.is_empty() || !formatted::is_plain_text(&mut read)? {
+            return Ok(checked);
+        }
+        // Lines that a Fluentd has formatted.
+        Ok(Checked {
+            kept: vec![Kept::Range(0..seen.bytes)],
+            records: formatted::each_piece(&mut read, 0..seen.bytes, time_of(seen), |_| Ok(()))?,
+            ..Checked::default()
+        })
     }
 
     /// Gives each readable event of a chunk.
@@ -162,7 +173,16 @@ impl Inspection {
     ) -> io::Result<()> {
         let checked = self.verify(seen)?;
         let data = self.kept(seen, &checked)?;
-        let plain = check::unpack(&data, MOST_INFLATED)?;
+        let mut read = |at: u64, buffer: &mut [u8]| Ok(formatted::copy(&data, at, buffer));
+        let mut plain = Vec::new();
+        if formatted::is_plain_text(&mut read)? {
+            formatted::each_piece(&mut read, 0..data.len() as u64, time_of(seen), |piece| {
+                plain.extend(piece);
+                Ok(())
+            })?;
+        } else {
+            plain = check::unpack(&data, MOST_INFLATED)?;
+        }
         entries(&plain)
             .filter_map(Result::ok)
             .try_for_each(&mut take)
@@ -244,6 +264,15 @@ impl Inspection {
             .disk
             .remove(&seen.file.replacen(&seen.name.data(), &seen.name.meta(), 1));
         Ok(checked.records)
+    }
+}
+
+/// The time of lines that were formatted: that of their slice.
+fn time_of(seen: &Seen) -> EventTime {
+    let sec = u32::try_from(seen.timekey.unwrap_or_default());
+    EventTime {
+        sec: sec.unwrap_or_default(),
+        nsec: 0,
     }
 }
 

@@ -14,6 +14,7 @@ mod commit;
 mod content;
 mod disk;
 mod evidence;
+mod formatted;
 pub mod inspect;
 mod lock;
 mod meta;
@@ -61,10 +62,19 @@ pub struct Settings {
     pub fsync: bool,
     /// A compressed chunk that holds more bytes is refused.
     pub most_inflated: u64,
+    /// Whether Fluentd's output formats before it buffers: a chunk that it left holds text.
+    pub formatted: bool,
     /// Mode of a directory that is made.
     pub directory_mode: u32,
     /// Mode of files.
     pub file_mode: u32,
+}
+
+impl Settings {
+    /// The same, for an output that formats before it buffers, in Fluentd, or does not.
+    pub fn formatted_if(self, formatted: bool) -> Settings {
+        Settings { formatted, ..self }
+    }
 }
 
 /// The chunks of one buffer on disk. Nothing is touched before [`Storage::open`].
@@ -123,6 +133,7 @@ impl Storage {
             path: path.clone(),
             sync: self.settings.fsync,
             most_inflated: self.settings.most_inflated,
+            formatted: self.settings.formatted,
         };
         let work = Work::new(disk, self.settings.naming.clone(), options);
         let left = resume::find(&work, keys, set_aside);

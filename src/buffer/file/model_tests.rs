@@ -391,6 +391,7 @@ pub fn settings(naming: Naming) -> Settings {
         naming,
         fsync: true,
         most_inflated: 1 << 20,
+        formatted: false,
         directory_mode: 0o700,
         file_mode: 0o600,
     }

@@ -81,6 +81,7 @@ pub fn configure(section: &Element, kind: Kind, home: Home<'_>) -> Result<Settin
         naming,
         fsync: params.fsync,
         most_inflated: params.decompression_size_limit.0,
+        formatted: false,
         directory_mode: mode("dir_permission", &params.dir_permission, DIRECTORY_MODE)?,
         file_mode: mode("file_permission", &params.file_permission, FILE_MODE)?,
     })

@@ -37,8 +37,8 @@ pub struct Left {
     pub len: u64,
     /// Events in it, as its metadata say.
     pub records: u64,
-    name: Name,
-    side: Side,
+    pub(super) name: Name,
+    pub(super) side: Side,
 }
 
 /// What became of a chunk that was checked.
@@ -250,6 +250,9 @@ impl Left {
     }
 
     fn try_check(&self, work: &Work) -> io::Result<Fate> {
+        if let Some(fate) = self.take_text(work)? {
+            return Ok(fate);
+        }
         let file = self.name.data();
         let mut read = |at: u64, buffer: &mut [u8]| work.disk.read_at(&file, at, buffer);
         let checked = check::check(&mut read, self.len, &self.side.groups)?;
@@ -343,7 +346,7 @@ impl Left {
         }
     }
 
-    fn goes(&self, len: u64, checked: &Checked, lost: u64) -> Fate {
+    pub(super) fn goes(&self, len: u64, checked: &Checked, lost: u64) -> Fate {
         let mut standing = self.content.standing();
         standing.len = len;
         standing.records = checked.records;
@@ -391,7 +394,7 @@ impl Left {
 
 impl Left {
     /// A side file for data that have none, or have been written anew.
-    fn write_side(&self, work: &Work, len: u64, checked: &Checked) -> io::Result<()> {
+    pub(super) fn write_side(&self, work: &Work, len: u64, checked: &Checked) -> io::Result<()> {
         let (disk, file) = (&*work.disk, self.name.data());
         let mut read = |at: u64, buffer: &mut [u8]| disk.read_at(&file, at, buffer);
         let crc = check::crc_of(&mut read, 0..len)?.ok_or(ErrorKind::UnexpectedEof)?;

@@ -1,10 +1,10 @@
 use std::sync::Mutex;
 
-use super::super::sim::Sim;
+use super::super::sim::{Fault, Sim};
 use super::super::{Naming, Settings, Storage};
 use super::*;
-use crate::buffer::ChunkId;
-use crate::event::{Entries, EventTime};
+use crate::buffer::{ChunkId, Compress};
+use crate::event::{Entries, EventTime, formatted};
 
 const ID: &str = "660d594200885010eead92f8e879e0bd";
 
@@ -35,15 +35,25 @@ struct Resumed {
     broken: usize,
 }
 
-fn resume(sim: &Arc<Sim>) -> Resumed {
-    let storage = Storage::new(Settings {
+fn storage(formatted: bool) -> Storage {
+    Storage::new(Settings {
         directory: "buffer".into(),
         naming: Naming::file("buffer", ".log"),
         fsync: true,
-        most_inflated: 1 << 20,
+        most_inflated: 8 << 20,
+        formatted,
         directory_mode: 0o700,
         file_mode: 0o600,
-    });
+    })
+}
+
+fn resume(sim: &Arc<Sim>) -> Resumed {
+    resume_as(sim, false)
+}
+
+/// For an output that formats before it buffers, or not.
+fn resume_as(sim: &Arc<Sim>, formatted: bool) -> Resumed {
+    let storage = storage(formatted);
     let broken = Mutex::new(0);
     let count = || *broken.lock().expect("whole") += 1;
     let left = storage
@@ -265,6 +275,7 @@ fn a_disk_that_refuses_to_set_aside_loses_nothing() {
             naming: Naming::file("buffer", ".log"),
             fsync: true,
             most_inflated: 1 << 20,
+            formatted: false,
             directory_mode: 0o700,
             file_mode: 0o600,
         });
@@ -281,4 +292,106 @@ fn a_disk_that_refuses_to_set_aside_loses_nothing() {
         resume(&sim).chunks[0].2,
         Fate::Goes { records: 1, .. }
     ));
+}
+
+/// The lines in entries.
+fn lines(data: &[u8]) -> Vec<u8> {
+    let all = crate::event::msgpack::entries(data);
+    let lines = all.map(|entry| {
+        let entry = entry.expect("whole");
+        assert_eq!(entry.time.sec, 1_700_000_000);
+        formatted::line(entry.record).expect("a line").to_vec()
+    });
+    lines.collect::<Vec<_>>().concat()
+}
+
+#[test]
+fn text_that_fluentd_formatted_goes_on_as_it_is() {
+    let long = "x".repeat(3 << 20);
+    let text = format!("2026-01-01\tapp\t{{\"a\":1}}\n\n{long}\nno newline");
+    let packed = Compress::Gzip.pack(&[&text[..30]]).expect("packed");
+    let rest = Compress::Gzip.pack(&[&text[30..]]).expect("packed");
+    for data in [text.as_bytes().to_vec(), [packed, rest].concat()] {
+        let sim = Arc::new(Sim::default());
+        let name = format!("buffer.q{ID}.log");
+        sim.put(&name, &data);
+        sim.put(&format!("{name}.meta"), &meta("app").encode());
+        let most = resume_as(&sim, true);
+        let [
+            (
+                tag,
+                Letter::Queued,
+                Fate::Goes {
+                    len,
+                    records,
+                    lost: 0,
+                },
+                taken,
+            ),
+        ] = &most.chunks[..]
+        else {
+            panic!("{:?}", most.chunks);
+        };
+        assert_eq!((&tag[..], *len), ("app", taken.len() as u64));
+        assert!(*records >= 4);
+        assert_eq!(lines(taken), text.as_bytes());
+        // From now on it is a chunk like any other.
+        let again = resume_as(&sim, true);
+        assert_eq!(again.chunks, most.chunks);
+        assert_eq!(again.broken, 0);
+    }
+}
+
+#[test]
+fn text_is_damage_where_the_output_formats_when_it_writes() {
+    let sim = Arc::new(Sim::default());
+    let name = format!("buffer.q{ID}.log");
+    sim.put(&name, b"a line\n");
+    sim.put(&format!("{name}.meta"), &meta("app").encode());
+    assert_eq!(resume(&sim).chunks[0].2, Fate::Stays);
+    assert!(sim.names().contains(&format!("{name}.broken")));
+}
+
+#[test]
+fn entries_of_an_output_that_formats_stay_entries() {
+    let sim = Arc::new(Sim::default());
+    let name = format!("buffer.q{ID}.log");
+    sim.put(&name, &entry("one"));
+    sim.put(&format!("{name}.meta"), &meta("app").encode());
+    let chunks = resume_as(&sim, true).chunks;
+    assert_eq!(chunks[0].2, whole(&entry("one"), 1));
+    assert_eq!(chunks[0].3, entry("one"));
+}
+
+#[test]
+fn a_crash_while_text_becomes_entries_loses_and_repeats_nothing() {
+    let mut at = 0;
+    loop {
+        let sim = Arc::new(Sim::default());
+        let name = format!("buffer.q{ID}.log");
+        sim.put(&name, b"one\ntwo\n");
+        sim.put(&format!("{name}.meta"), &meta("app").encode());
+        let begin = sim.operations();
+        sim.set_fault(Some(Fault {
+            at: begin + at,
+            times: u64::MAX,
+            kind: ErrorKind::StorageFull,
+        }));
+        let storage = storage(true);
+        // Where even the directory cannot be read there is nothing to show.
+        let left = storage.open_on(sim.clone(), None, "out", &ChunkKeys::tag(), || ());
+        let fates: Vec<Fate> = (left.into_iter().flatten())
+            .map(|chunk| chunk.check(storage.work()))
+            .collect();
+        for seed in 0..20 {
+            let after = Arc::new(sim.after_power_cut(seed));
+            let chunks = resume_as(&after, true).chunks;
+            assert_eq!(lines(&chunks[0].3), b"one\ntwo\n", "after {at} operations");
+        }
+        if sim.operations() < begin + at {
+            assert!(matches!(fates[..], [Fate::Goes { records: 2, .. }]));
+            return;
+        }
+        at += 1;
+    }
 }

@@ -46,6 +46,8 @@ pub struct Options {
     pub sync: bool,
     /// A compressed chunk that holds more is refused.
     pub most_inflated: u64,
+    /// Whether a Fluentd's chunks hold lines that it has formatted.
+    pub formatted: bool,
 }
 
 #[derive(Debug, Default)]

@@ -117,7 +117,10 @@ pub fn configure(section: &Element, context: &OutputContext) -> Result<Configure
         gzip: params.compress != Compress::Text,
         writing: Arc::default(),
     };
-    Ok(Configured::buffered("file", file))
+    Ok(Configured {
+        formats: true,
+        ..Configured::buffered("file", file)
+    })
 }
 
 fn names(section: &Element, params: &Params, chunks: &Chunks) -> Result<Names> {

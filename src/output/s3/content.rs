@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! json     one line per event: {"time":"2026-03-01T09:15:42.118000000Z","tag":"app.access","record":{…}}
+//!          (what a Fluentd has formatted, as it stands)
 //! msgpack  the chunk's entries as they are: [EventTime, record] …, what a forward server would have received
 //! ```
 //!
@@ -20,7 +21,7 @@ use jiff::Timestamp;
 use rmp::Marker;
 use serde::Deserialize;
 
-use crate::event::{EventTime, msgpack};
+use crate::event::{EventTime, formatted, msgpack};
 
 /// How deep a record may nest before it is refused.
 const DEPTH: usize = 100;
@@ -78,6 +79,10 @@ fn write<W: Write>(tag: &str, segments: &[Bytes], format: Format, mut out: W) ->
                     let entry = entry.map_err(|error| {
                         anyhow::anyhow!("malformed entry in a chunk: {error:?}")
                     })?;
+                    if let Some(text) = formatted::line(entry.record) {
+                        out.write_all(text)?;
+                        continue;
+                    }
                     line.clear();
                     write_line(&mut line, tag, entry.time, entry.record)?;
                     out.write_all(&line)?;

@@ -1,0 +1,159 @@
+//! Chunks of a Fluentd whose output formats before it buffers (out_file, s3): their data are text, plain or compressed.
+//!
+//! A chunk of ours holds entries always, so each line becomes one ([`crate::event::formatted`]), which the output then writes as it is. The
+//! chunk keeps its id. A crash meanwhile leaves either the text or the entries.
+
+use std::io;
+use std::ops::Range;
+
+use bytes::Bytes;
+use tracing::info;
+
+use super::check::{Checked, ReadAt};
+use super::resume::{Fate, Left};
+use super::work::Work;
+use crate::buffer::Compress;
+use crate::event::{EventTime, formatted};
+
+/// How much is read at once; a line that is longer is cut, which joins again where lines are written one behind the other.
+const WINDOW: usize = 1 << 20;
+/// So much of a text is looked at to know it.
+const SAMPLE: usize = 4096;
+
+/// Whether no entry begins like this.
+fn is_foreign(head: &[u8]) -> bool {
+    !matches!(head, [] | [0x92 | 0xdc | 0xdd, ..]) && Compress::of(head) == Compress::Text
+}
+
+/// Whether this is text to whoever sees it, and not a damaged chunk.
+pub fn is_plain_text(read: ReadAt<'_>) -> io::Result<bool> {
+    let mut sample = vec![0; SAMPLE];
+    let got = read(0, &mut sample)?;
+    let text = match std::str::from_utf8(&sample[..got]) {
+        Ok(text) => text,
+        // The last character may be cut.
+        Err(error) if error.error_len().is_none() => {
+            std::str::from_utf8(&sample[..error.valid_up_to()]).unwrap_or_default()
+        }
+        Err(_) => return Ok(false),
+    };
+    let is_text = |character: char| !character.is_control() || "\t\r\n\x1b".contains(character);
+    Ok(!text.is_empty() && text.chars().all(is_text))
+}
+
+/// Gives the lines of a text as entries of this time, piece by piece; tells how many there are. False: stop.
+pub fn each_piece(
+    read: ReadAt<'_>,
+    range: Range<u64>,
+    time: EventTime,
+    mut take: impl FnMut(Vec<u8>) -> io::Result<()>,
+) -> io::Result<u64> {
+    let (mut at, mut lines) = (range.start, 0);
+    let mut window = vec![0; WINDOW.min((range.end - range.start) as usize)];
+    while at < range.end {
+        let size = window.len().min((range.end - at) as usize);
+        let got = read(at, &mut window[..size])?;
+        if got == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let is_last = at + got as u64 == range.end;
+        let whole = match memchr::memrchr(b'\n', &window[..got]) {
+            Some(end) if !is_last => end + 1,
+            _ => got,
+        };
+        let mut entries = Vec::with_capacity(whole * 2);
+        for line in window[..whole].split_inclusive(|byte| *byte == b'\n') {
+            formatted::push(&mut entries, time, line);
+            lines += 1;
+        }
+        at += whole as u64;
+        take(entries)?;
+    }
+    Ok(lines)
+}
+
+impl Left {
+    /// Makes entries of the lines of a chunk that holds text; `None` for one that holds entries.
+    pub(super) fn take_text(&self, work: &Work) -> io::Result<Option<Fate>> {
+        // Without a side file it is not ours.
+        if !work.options.formatted || !self.side.groups.is_empty() {
+            return Ok(None);
+        }
+        let file = self.name.data();
+        let mut head = [0; 4];
+        let got = work.disk.read_at(&file, 0, &mut head)?;
+        let inflated = match Compress::of(&head[..got]) {
+            Compress::Text => None,
+            _ => inflate(work, &file, self.len)?,
+        };
+        let mut read = |at: u64, buffer: &mut [u8]| match &inflated {
+            None => work.disk.read_at(&file, at, buffer),
+            Some(text) => Ok(copy(text, at, buffer)),
+        };
+        let len = inflated.as_ref().map_or(self.len, |text| text.len() as u64);
+        let got = read(0, &mut head)?;
+        if !is_foreign(&head[..got]) {
+            return Ok(None);
+        }
+        let (written, checked) = self.write_entries(work, len, &mut read)?;
+        let records = checked.records;
+        info!(
+            path = work.options.path,
+            file, records, "a chunk holds lines that Fluentd has formatted, they go on as they are"
+        );
+        Ok(Some(self.goes(written, &checked, 0)))
+    }
+
+    fn write_entries(&self, work: &Work, len: u64, read: ReadAt<'_>) -> io::Result<(u64, Checked)> {
+        let (disk, part) = (&*work.disk, work.naming.part(self.content.id));
+        let time = EventTime {
+            sec: u32::try_from(self.modified).unwrap_or_default(),
+            nsec: 0,
+        };
+        let _ = disk.remove(&part);
+        disk.create(&part, &[])?;
+        let mut written = 0;
+        let records = each_piece(read, 0..len, time, |entries| {
+            let entries = Bytes::from(entries);
+            disk.write_at(&part, written, std::slice::from_ref(&entries))?;
+            written += entries.len() as u64;
+            Ok(())
+        })?;
+        disk.sync(&part)?;
+        disk.rename(&part, &self.name.data())?;
+        let checked = Checked {
+            records,
+            ..Checked::default()
+        };
+        self.write_side(work, written, &checked)?;
+        disk.sync_directory()?;
+        Ok((written, checked))
+    }
+}
+
+/// Reads from what is in memory.
+pub fn copy(text: &[u8], at: u64, buffer: &mut [u8]) -> usize {
+    let rest = usize::try_from(at).ok().and_then(|at| text.get(at..));
+    let rest = rest.unwrap_or_default();
+    let length = rest.len().min(buffer.len());
+    buffer[..length].copy_from_slice(&rest[..length]);
+    length
+}
+
+/// All that is in the members of a compressed chunk; `None` where one is damaged, which the check of all chunks then tells.
+fn inflate(work: &Work, file: &str, len: u64) -> io::Result<Option<Vec<u8>>> {
+    let mut data = vec![0; len as usize];
+    let got = work.disk.read_at(file, 0, &mut data)?;
+    data.truncate(got);
+    let (mut rest, mut text) = (&data[..], Vec::new());
+    while !rest.is_empty() {
+        let left = work.options.most_inflated.saturating_sub(text.len() as u64);
+        let (member, behind) = Compress::of(rest).member(rest, left);
+        match behind {
+            Ok(behind) if behind.len() < rest.len() => rest = behind,
+            _ => return Ok(None),
+        }
+        text.extend_from_slice(&member);
+    }
+    Ok(Some(text))
+}

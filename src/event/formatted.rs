@@ -1,0 +1,54 @@
+//! Text that was formatted before it was buffered: what a Fluentd's out_file or s3 left in its chunks.
+//!
+//! ```text
+//! 92 time 81 c4 07 "message" bin      one line, its newline included
+//! ```
+//!
+//! No event of a source has a key of type bin, so an output that writes lines knows these and writes them as they are; for everybody else
+//! they are events like any other.
+
+use super::EventTime;
+use super::msgpack::{read_text, write_bin};
+
+const PREFIX: &[u8] = b"\x81\xc4\x07message";
+
+/// Appends an entry for a line.
+pub fn push(out: &mut Vec<u8>, time: EventTime, line: &[u8]) {
+    out.push(0x92);
+    out.extend_from_slice(&time.to_bytes());
+    out.extend_from_slice(PREFIX);
+    write_bin(out, line);
+}
+
+/// The line that a record stands for; `None` for an event.
+pub fn line(record: &[u8]) -> Option<&[u8]> {
+    let value = record.strip_prefix(PREFIX)?;
+    read_text(value).ok()?.map(|(line, _)| line)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::event::{Entries, msgpack};
+
+    proptest! {
+        #[test]
+        fn a_line_comes_back_and_an_event_is_none(text in prop::collection::vec(any::<u8>(), 0..300)) {
+            let time = EventTime { sec: 7, nsec: 0 };
+            let mut entries = Vec::new();
+            push(&mut entries, time, &text);
+            let entry = msgpack::entries(&entries).next().expect("one").expect("whole");
+            prop_assert_eq!(entry.bytes.len(), entries.len());
+            prop_assert_eq!(line(entry.record), Some(&text[..]));
+            let mut event = Entries::default();
+            let mut record = event.begin(time);
+            record.bin("message", &text);
+            record.finish();
+            let (bytes, _) = event.freeze();
+            let entry = msgpack::entries(&bytes).next().expect("one").expect("whole");
+            prop_assert_eq!(line(entry.record), None);
+        }
+    }
+}
