@@ -252,6 +252,7 @@ impl Source {
         track.follow_rename(from, to);
         self.search_unseen(&mut track);
         track.find_between(&mut files.known, None);
+        track.take_up_again(&mut files.known, to);
         files.add(track);
         true
     }
@@ -322,6 +323,8 @@ impl Source {
         let is_owed = remembered.kind == Kind::Owed;
         track.resume_rotated(&mut files.known, remembered, self.known_since());
         self.go_on_searching(&mut track);
+        // Now: before their names change again.
+        track.find_between(&mut files.known, None);
         if track.is_empty() && !is_owed {
             files.known.ledger.close_path(track.number);
         } else {

@@ -88,10 +88,12 @@ impl Known {
 
     /// Takes note of what earlier runs finished.
     pub fn finished_earlier(&mut self, generations: Vec<Remembered>) {
-        let by_inode = generations
-            .into_iter()
-            .map(|generation| (generation.inode, generation));
-        self.finished_before = by_inode.collect();
+        for generation in generations {
+            // The youngest come first: of two lives of one inode only the second can still be there.
+            self.finished_before
+                .entry(generation.inode)
+                .or_insert(generation);
+        }
     }
 
     /// The entries of the pos_file are about to be taken up.

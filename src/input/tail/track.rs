@@ -256,6 +256,19 @@ impl Track {
         }
     }
 
+    /// A file that was given up under the name that it was rotated to, before it was taken up under this path: where it was written to
+    /// meanwhile it is read on.
+    pub fn take_up_again(&mut self, known: &mut Known, to: &Path) {
+        let Some(sibling) = Sibling::at(to.to_owned()) else {
+            return;
+        };
+        let finished = known.find_retired(sibling.identity);
+        let size = std::fs::metadata(to).map_or(0, |meta| meta.len());
+        if finished.is_some_and(|finished| size > finished.position) {
+            self.add_rotated(known, &sibling, Origin::New);
+        }
+    }
+
     /// Searches a generation of an earlier run beside the path: it was rotated while nobody looked. Where it is not found it is searched
     /// again for a while, and with it generations that were written since `floor`.
     pub fn resume_rotated(&mut self, known: &mut Known, remembered: Remembered, floor: SystemTime) {

@@ -17,6 +17,7 @@ mod found;
 mod lives;
 mod world;
 
+use crate::stop::Phase;
 use world::{Checked, Hurt, World};
 
 /// Histories run at one time: most of them wait for the clock of file times or for the disk.
@@ -27,7 +28,9 @@ const HISTORIES: u64 = 3000;
 const FAILED: &str = include_str!("world_tests.seeds");
 
 /// What has to happen at least once in a thousand histories.
-const EVENTS: [&str; 18] = [
+const EVENTS: [&str; 20] = [
+    "stopped at the end of files",
+    "a write of positions cut off",
     "copied while nobody ran",
     "rotated with unread lines",
     "stopped with lines in flight",
@@ -61,6 +64,8 @@ pub struct Setup {
     open_files: usize,
     /// Whether events tell the agent of what happens.
     events: bool,
+    /// How long a rotated file stays open at least.
+    rotate_wait: Duration,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -81,6 +86,8 @@ enum Action {
     Ack(u8),
     /// A clean stop, in which so many batches are acknowledged; what is in flight then is lost.
     Stop(u8),
+    /// A stop in which files are read to their ends first, unfinished lines too.
+    End(u8),
     /// The agent dies.
     Kill,
     /// The receipt of one batch is dropped.
@@ -121,6 +128,7 @@ fn generate(seed: u64) -> (Setup, Vec<Action>) {
         batch: [None, Some(1), Some(2)][rng.usize(..3)],
         open_files: if rng.u8(..4) == 0 { 1 } else { usize::MAX },
         events: rng.bool(),
+        rotate_wait: Duration::from_millis([0, 0, 20][rng.usize(..3)]),
     };
     // Histories of few kinds of actions go deeper than those of all.
     let mut weights = WEIGHTS;
@@ -133,8 +141,8 @@ fn generate(seed: u64) -> (Setup, Vec<Action>) {
 }
 
 /// How often which action is drawn: the first ones in all histories.
-const WEIGHTS: [u32; 23] = [
-    12, 2, 6, 10, 3, 4, 10, 3, 2, 4, 2, 4, 2, 2, 1, 1, 2, 2, 4, 4, 2, 4, 4,
+const WEIGHTS: [u32; 24] = [
+    12, 2, 6, 10, 3, 4, 10, 3, 2, 4, 2, 4, 2, 2, 1, 1, 2, 2, 4, 4, 2, 4, 2, 4,
 ];
 const COMMON: usize = 9;
 
@@ -170,18 +178,25 @@ fn action(rng: &mut fastrand::Rng, weights: &[u32]) -> Action {
         Some(19) => Action::Tick,
         Some(20) => Action::Age,
         Some(21) => Action::Full(rng.bool()),
-        _ => Action::Hurt(match rng.u8(..6) {
+        Some(22) => Action::End(rng.u8(..3)),
+        _ => Action::Hurt(match rng.u8(..8) {
             0 => Hurt::CutPosFile(rng.u8(..)),
             1 => Hurt::EmptyPosFile,
             2 => Hurt::GarbageInPosFile,
             3 => Hurt::CutState(rng.u8(..)),
             4 => Hurt::GarbageInState,
+            5 => Hurt::NoPosFile,
+            6 => Hurt::HalfWritten,
             _ => Hurt::NoState,
         }),
     }
 }
 
 fn act(world: &mut World, action: Action) -> Checked {
+    world.driven(|world| do_now(world, action))
+}
+
+fn do_now(world: &mut World, action: Action) -> Checked {
     match action {
         Action::Append(lines) => {
             let life = world.create();
@@ -195,7 +210,8 @@ fn act(world: &mut World, action: Action) -> Checked {
         Action::Look => return world.look(),
         Action::Step | Action::Write | Action::Settle => return step(world, action),
         Action::Ack(pick) => world.receiver.ack(pick),
-        Action::Stop(acks) => return world.stop(acks),
+        Action::Stop(acks) => return world.stop(Phase::Now, acks),
+        Action::End(acks) => return world.stop(Phase::AtEnd, acks),
         Action::Kill => return world.kill(),
         Action::Tick => world.tick(),
         Action::Age => return world.age(),
@@ -269,7 +285,7 @@ fn end(world: &mut World) -> Checked {
     world.receiver.is_full.store(false, Ordering::Relaxed);
     world.look()?;
     if world.has_lost_batches() {
-        world.stop(u8::MAX)?;
+        world.stop(Phase::Now, u8::MAX)?;
     }
     let deadline = Instant::now() + Duration::from_secs(10);
     loop {
@@ -287,7 +303,7 @@ fn end(world: &mut World) -> Checked {
         std::thread::sleep(Duration::from_millis(2));
     }
     world.tick();
-    world.stop(u8::MAX)?;
+    world.stop(Phase::Now, u8::MAX)?;
     world.look()?;
     match world.receiver.flying() {
         0 => Ok(()),

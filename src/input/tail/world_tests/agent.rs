@@ -117,7 +117,7 @@ impl Agent {
             tag: "app".into(),
             pos_file: Some(pos_file),
             read_from_head: true,
-            rotate_wait: Time(Duration::ZERO),
+            rotate_wait: Time(setup.rotate_wait),
             enable_stat_watcher: false,
             follow_inodes: setup.follow_inodes,
             read_lines_limit: setup.batch,
@@ -208,8 +208,8 @@ impl Agent {
     }
 
     /// Stops reading; `drain` is given the time in which outputs do what they can.
-    pub fn stop(mut self, drain: impl FnOnce()) {
-        self.stop.advance(Phase::Now);
+    pub fn stop(mut self, phase: Phase, drain: impl FnOnce()) {
+        self.stop.advance(phase);
         while self.source.step().expect("no error") == Step::More {}
         drain();
         self.stop.advance(Phase::Close);
@@ -227,7 +227,13 @@ pub struct OnDisk {
 
 impl OnDisk {
     pub fn read(pos_file: &std::path::Path) -> OnDisk {
-        let text = std::fs::read(pos_file).unwrap_or_default();
+        let Ok(text) = std::fs::read(pos_file) else {
+            // Without it a start is a first one.
+            return OnDisk {
+                entries: Vec::new(),
+                state: None,
+            };
+        };
         let state = std::fs::read(state_file::path_for(pos_file));
         OnDisk {
             entries: pos_file::parse(&text).entries,

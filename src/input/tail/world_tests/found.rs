@@ -18,6 +18,7 @@ fn hold(pattern: &'static str, batch: Option<u64>, actions: &[Action]) {
             batch,
             open_files,
             events,
+            rotate_wait: std::time::Duration::ZERO,
         };
         if let Err(reason) = run(setup, actions) {
             panic!("{setup:?}\n{reason}");
@@ -149,4 +150,36 @@ fn a_file_that_nobody_has_looked_at_is_followed_through_several_renames() {
 fn a_file_that_came_and_went_where_only_a_deleted_one_is_read_is_followed() {
     let actions = [Append(3), Look, Delete(0), Age, Append(2), RenameOddly(0)];
     hold("a.log*", Some(2), &actions);
+}
+
+#[test]
+fn of_two_finished_lives_of_one_inode_the_second_is_remembered() {
+    let actions = [
+        Append(2),
+        Look,
+        Ack(0),
+        Delete(0),
+        Look,
+        Append(1),
+        Rotate { create: false },
+        Look,
+        Ack(0),
+        Look,
+        Stop(1),
+    ];
+    hold("a.log", None, &actions);
+}
+
+#[test]
+fn what_was_rotated_while_nobody_ran_is_open_before_it_is_renamed_again() {
+    let actions = [
+        Append(2),
+        Look,
+        Kill,
+        Burst(3),
+        Rotate { create: false },
+        Look,
+        RenameOddly(41),
+    ];
+    hold("a.log", Some(2), &actions);
 }

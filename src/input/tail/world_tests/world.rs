@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use super::super::bell::{Change, Seen};
 use super::super::state_file;
@@ -12,6 +12,7 @@ use super::Setup;
 use super::agent::{Agent, OnDisk, Receiver};
 use super::files::CURRENT;
 use super::lives::{Life, Line, Place};
+use crate::stop::Phase;
 
 /// What comes of a check: why it failed.
 pub type Checked = Result<(), String>;
@@ -25,6 +26,9 @@ pub enum Hurt {
     CutState(u8),
     GarbageInState,
     NoState,
+    NoPosFile,
+    /// The agent died between its two files: the side file is new, the pos_file old.
+    HalfWritten,
 }
 
 pub struct World {
@@ -49,6 +53,8 @@ pub struct World {
     pub let_go: Option<usize>,
     /// The texts whose receipts were dropped in this run.
     pub lost: HashSet<String>,
+    /// The pos_file before the last change of both files, and its time.
+    before_write: Option<(Vec<u8>, SystemTime)>,
     /// The pos_file or its side file was damaged since the last stop.
     pub is_hurt: bool,
     /// What happened, and how often.
@@ -73,6 +79,7 @@ impl World {
             told_safe: HashMap::new(),
             let_go: None,
             lost: HashSet::new(),
+            before_write: None,
             is_hurt: false,
             seen: BTreeMap::new(),
         };
@@ -148,7 +155,8 @@ impl World {
                     || told.knows(&self.lives[at])
             });
             let life = &mut self.lives[at];
-            life.is_unknown = !is_known;
+            // Nor does a later start: it is older than the pos_file.
+            life.is_unknown |= !is_known;
             if !is_known {
                 life.excuse("nobody knew it at start", &safe, &none);
             }
@@ -219,12 +227,15 @@ impl World {
         }
         let is_pos_file = matches!(
             hurt,
-            Hurt::CutPosFile(_) | Hurt::EmptyPosFile | Hurt::GarbageInPosFile
+            Hurt::CutPosFile(_) | Hurt::EmptyPosFile | Hurt::GarbageInPosFile | Hurt::NoPosFile
         );
         let path = match is_pos_file {
             true => self.pos_file(),
             false => state_file::path_for(&self.pos_file()),
         };
+        if let Hurt::HalfWritten = hurt {
+            return self.write_half();
+        }
         let Ok(mut text) = fs::read(&path) else {
             return;
         };
@@ -240,13 +251,53 @@ impl World {
             }
             Hurt::EmptyPosFile => text.clear(),
             Hurt::GarbageInPosFile | Hurt::GarbageInState => text.extend(b"garbage\n"),
-            Hurt::NoState => return fs::remove_file(&path).expect("removed"),
+            Hurt::NoState | Hurt::NoPosFile => return fs::remove_file(&path).expect("removed"),
+            Hurt::HalfWritten => {}
         }
         fs::write(&path, text).expect("written");
     }
 
+    fn write_half(&mut self) {
+        let Some((text, time)) = self.before_write.take() else {
+            return;
+        };
+        self.is_hurt = true;
+        self.note("a write of positions cut off");
+        fs::write(self.pos_file(), text).expect("written");
+        let file = fs::File::options().write(true).open(self.pos_file());
+        file.and_then(|file| file.set_modified(time))
+            .expect("an old time");
+    }
+
+    /// What stands in both files.
+    fn written_down(&self) -> (Option<(Vec<u8>, SystemTime)>, Option<Vec<u8>>) {
+        let pos_file = fs::read(self.pos_file()).ok().zip(
+            fs::metadata(self.pos_file())
+                .and_then(|meta| meta.modified())
+                .ok(),
+        );
+        (
+            pos_file,
+            fs::read(state_file::path_for(&self.pos_file())).ok(),
+        )
+    }
+
+    /// Does something with the agent, and remembers the pos_file that it replaces together with the side file.
+    pub fn driven<T>(&mut self, act: impl FnOnce(&mut World) -> T) -> T {
+        let (pos_file, state) = self.written_down();
+        let done = act(self);
+        let (pos_file_now, state_now) = self.written_down();
+        if pos_file != pos_file_now && state != state_now {
+            self.before_write = pos_file;
+        } else if pos_file != pos_file_now || state != state_now {
+            // Only what was before the last change of all can be left.
+            self.before_write = None;
+        }
+        done
+    }
+
     /// A clean stop. Outputs get `acks` batches done meanwhile.
-    pub fn stop(&mut self, acks: u8) -> Checked {
+    pub fn stop(&mut self, phase: Phase, acks: u8) -> Checked {
         let events = self.take_events();
         let Some(mut agent) = self.agent.take() else {
             return Ok(());
@@ -254,7 +305,10 @@ impl World {
         // What was told before the stop is looked at before it.
         agent.notice(events.unwrap_or_default());
         let receiver = self.receiver.clone();
-        agent.stop(|| (0..acks).for_each(|_| receiver.ack(0)));
+        if phase == Phase::AtEnd {
+            self.note("stopped at the end of files");
+        }
+        agent.stop(phase, || (0..acks).for_each(|_| receiver.ack(0)));
         self.check()?;
         if receiver.flying() > 0 {
             self.note("stopped with lines in flight");
