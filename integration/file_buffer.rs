@@ -308,3 +308,80 @@ async fn a_start_on_a_full_disk_waits_for_room_and_loses_nothing() -> Result<()>
     assert_eq!(account(&scene, log.written()).0, 0);
     Ok(())
 }
+
+#[tokio::test]
+async fn the_very_first_start_on_a_full_disk_sends_and_writes_positions_once_there_is_room()
+-> Result<()> {
+    let scene = Scene::new().await?;
+    let Some(disk) = tiny_disk(&scene, 64 << 10)? else {
+        return Ok(());
+    };
+    let mut log = scene.writer()?;
+    let before = scene.dir().display().to_string();
+    let pos_file = disk.path().join("app.pos");
+    let source = scene.source().replace(
+        &format!("{before}/app.pos"),
+        &pos_file.display().to_string(),
+    );
+    disk.fill()?;
+    log.lines(100)?;
+    let buffer = "  <buffer tag>\n    flush_mode immediate\n  </buffer>";
+    let agent = scene.agent(&(source + &scene.forward(buffer))).await?;
+    scene
+        .primary
+        .wait_for_lines(100, DEADLINE)
+        .await
+        .with_context(|| agent.log_text())?;
+    disk.give_back()?;
+    all_there(&pos_file).await?;
+    all_safe(&scene, &pos_file, &agent).await?;
+    assert_eq!(account(&scene, log.written()), (0, 0));
+    Ok(())
+}
+
+/// Waits until there is such a file.
+async fn all_there(path: &Path) -> Result<()> {
+    let end = Instant::now() + DEADLINE;
+    while !path.exists() {
+        ensure!(Instant::now() < end, "{} does not come", path.display());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn text_that_fluentds_out_file_left_in_its_buffer_is_written_as_it_stands() -> Result<()> {
+    const ID: &str = "660d594200885010eead92f8e879e0bd";
+    const TEXT: &str = "2026-01-02T03:04:05+00:00\tapp\t{\"message\":\"one\"}\nsecond line\n";
+    let scene = Scene::new().await?;
+    let place = scene.dir().join("buffer");
+    std::fs::create_dir(&place)?;
+    std::fs::write(place.join(format!("buffer.q{ID}.log")), TEXT)?;
+    // timekey nil, tag nil, variables nil, seq 0, id, s 2, c and m 1767323045
+    let mut map =
+        b"\x88\xa7timekey\xce\x69\x57\x0a\x80\xa3tag\xc0\xa9variables\xc0\xa3seq\x00\xa2id\xc4\x10"
+            .to_vec();
+    let id = (0..16).map(|at| u8::from_str_radix(&ID[2 * at..2 * at + 2], 16));
+    map.extend(id.collect::<std::result::Result<Vec<u8>, _>>()?);
+    map.extend(b"\xa1s\x02\xa1c\xce\x69\x57\x35\xa5\xa1m\xce\x69\x57\x35\xa5");
+    let mut meta = vec![0xc1, 0];
+    meta.extend(u32::try_from(map.len())?.to_be_bytes());
+    meta.extend(map);
+    std::fs::write(place.join(format!("buffer.q{ID}.log.meta")), meta)?;
+    let out = scene.dir().join("out");
+    let config = format!(
+        "{}<match **>\n  @type file\n  path {}/log\n  append true\n  <buffer time>\n    @type file\n    path {}\n    timekey 1d\n    timekey_use_utc true\n  </buffer>\n</match>\n",
+        scene.source(),
+        out.display(),
+        place.display()
+    );
+    let agent = scene.agent(&config).await?;
+    all_there(&out).await.with_context(|| agent.log_text())?;
+    let end = Instant::now() + DEADLINE;
+    while std::fs::read_dir(&place)?.count() > 1 {
+        ensure!(Instant::now() < end, "{}", agent.log_text());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(std::fs::read_to_string(out.join("log.20260102.log"))?, TEXT);
+    Ok(())
+}

@@ -14,11 +14,13 @@ use std::time::{Duration, Instant};
 mod agent;
 mod files;
 mod found;
+mod hurt;
 mod lives;
 mod world;
 
 use crate::stop::Phase;
-use world::{Checked, Hurt, World};
+use hurt::Hurt;
+use world::{Checked, World};
 
 /// Histories run at one time: most of them wait for the clock of file times or for the disk.
 const THREADS: usize = 32;
