@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use serde::{Deserialize, Serialize};
 
 use super::ledger::{self, Ledger};
+use crate::buffer::Lost;
 use crate::flush::Flusher;
 use crate::input::{FileReport, Progress};
 use crate::route::Router;
@@ -63,6 +64,12 @@ pub struct OutputStatus {
     pub delivered: u64,
     /// Attempts that failed.
     pub errors: u64,
+    /// Attempts that took longer than `slow_flush_log_threshold`.
+    #[serde(default)]
+    pub slow: u64,
+    /// What the bounds of its buffer and damage on disk have cost.
+    #[serde(default)]
+    pub lost: Lost,
 }
 
 impl View {
@@ -121,6 +128,8 @@ impl View {
                 records: backlog.records,
                 delivered: delivered.records.load(Ordering::Relaxed),
                 errors: delivered.errors.load(Ordering::Relaxed),
+                slow: delivered.slow.load(Ordering::Relaxed),
+                lost: flusher.buffer().lost(),
             }
         };
         Status {
@@ -166,6 +175,7 @@ impl Status {
                 output.records,
                 output.bytes
             );
+            text += &exceptions(output);
         }
         for source in &self.sources {
             text += &format!("source {}: {} files\n", source.id, source.files.len());
@@ -178,6 +188,37 @@ impl Status {
             troubles.for_each(|path| text += &format!("cannot read {path}\n"));
         }
         text
+    }
+}
+
+/// What is out of the ordinary, if anything is.
+fn exceptions(output: &OutputStatus) -> String {
+    let Lost {
+        pauses,
+        dropped_chunks,
+        dropped_records,
+        oversized_records,
+        broken_chunks,
+        salvaged_chunks,
+        unreadable_bytes,
+    } = output.lost;
+    let all = [
+        (output.slow, "slow attempts"),
+        (pauses, "pauses of a full buffer"),
+        (dropped_chunks, "chunks dropped by drop_oldest_chunk"),
+        (dropped_records, "events in them"),
+        (oversized_records, "events larger than a chunk"),
+        (broken_chunks, "chunks set aside"),
+        (salvaged_chunks, "chunks read in part"),
+        (unreadable_bytes, "unreadable bytes"),
+    ];
+    let some = all.iter().filter(|(count, _)| *count > 0);
+    let some: Vec<String> = some
+        .map(|(count, what)| format!("{count} {what}"))
+        .collect();
+    match some.is_empty() {
+        true => String::new(),
+        false => format!("  {}\n", some.join(", ")),
     }
 }
 
@@ -198,4 +239,32 @@ fn row(file: &FileReport) -> String {
             more => format!(" ({more} generations)"),
         }
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exceptions_of_a_buffer_are_told_and_their_absence_is_silent() {
+        let mut output = OutputStatus::default();
+        assert_eq!(exceptions(&output), "");
+        output.slow = 2;
+        (output.lost.dropped_chunks, output.lost.dropped_records) = (1, 7);
+        assert_eq!(
+            exceptions(&output),
+            "  2 slow attempts, 1 chunks dropped by drop_oldest_chunk, 7 events in them\n"
+        );
+    }
+
+    #[test]
+    fn the_answer_of_an_older_agent_is_read() {
+        let old =
+            r#"{"id":"o","chunks":1,"in_flight":0,"bytes":2,"records":3,"delivered":4,"errors":5}"#;
+        let output: OutputStatus = serde_json::from_str(old).expect("readable");
+        assert_eq!(
+            (output.errors, output.slow, output.lost),
+            (5, 0, Lost::default())
+        );
+    }
 }

@@ -1,5 +1,7 @@
 //! The bounds of a buffer, what is in it, and what the bounds have cost: numbers.
 
+use serde::{Deserialize, Serialize};
+
 use super::{Chunk, Compress};
 
 /// What happens to a new batch when `total_limit_size` is reached.
@@ -57,7 +59,7 @@ pub struct Backlog {
 }
 
 /// What the bounds of the buffer have cost since the start.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lost {
     /// How often a source was stopped because the buffer was full.
     pub pauses: u64,

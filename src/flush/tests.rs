@@ -182,6 +182,31 @@ async fn a_forced_flush_takes_what_is_staged_in_order() {
 }
 
 #[tokio::test]
+async fn due_chunks_are_looked_for_once_in_a_flush_thread_interval() {
+    let interval = Duration::from_secs(5);
+    let paced = FlushSettings {
+        thread_interval: interval,
+        ..settings(FlushMode::Immediate)
+    };
+    let flusher = Rig::new(Script::new(&[]), None, paced).flusher;
+    let begin = Instant::now() + Duration::from_secs(3600);
+    assert_eq!(flusher.before_next_look(begin), None);
+    let next = begin + interval;
+    assert_eq!(flusher.before_next_look(begin + interval / 2), Some(next));
+    assert_eq!(flusher.before_next_look(next), None);
+    assert_eq!(flusher.before_next_look(next), Some(next + interval));
+    // A termination does not wait for it.
+    let paced = FlushSettings {
+        thread_interval: Duration::from_secs(3600),
+        ..settings(FlushMode::Immediate)
+    };
+    let rig = Rig::new(Script::new(&[]), None, paced);
+    rig.emit(10);
+    rig.flusher.hurry();
+    rig.flusher.buffer().emptied().await;
+}
+
+#[tokio::test]
 async fn an_immediate_chunk_leaves_at_once_and_its_receipt_is_released() {
     let output = Script::new(&[]);
     let rig = Rig::new(output.clone(), None, settings(FlushMode::Immediate));
