@@ -6,6 +6,9 @@ use std::time::SystemTime;
 use super::super::state_file;
 use super::world::World;
 
+/// A text and the time of its file.
+pub type Timed = (Vec<u8>, SystemTime);
+
 /// What happens to the pos_file and its side file.
 #[derive(Clone, Copy, Debug)]
 pub enum Hurt {
@@ -71,7 +74,7 @@ impl World {
     }
 
     /// What stands in both files.
-    fn written_down(&self) -> (Option<(Vec<u8>, SystemTime)>, Option<Vec<u8>>) {
+    fn written_down(&self) -> (Option<Timed>, Option<Vec<u8>>) {
         let pos_file = fs::read(self.pos_file()).ok().zip(
             fs::metadata(self.pos_file())
                 .and_then(|meta| meta.modified())

@@ -4,13 +4,14 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use super::super::bell::{Change, Seen};
 use super::super::state_file;
 use super::Setup;
 use super::agent::{Agent, OnDisk, Receiver};
 use super::files::CURRENT;
+use super::hurt::Timed;
 use super::lives::{Life, Line, Place};
 use crate::stop::Phase;
 
@@ -40,7 +41,7 @@ pub struct World {
     /// The texts whose receipts were dropped in this run.
     pub lost: HashSet<String>,
     /// The pos_file before the last change of both files, and its time.
-    pub before_write: Option<(Vec<u8>, SystemTime)>,
+    pub before_write: Option<Timed>,
     /// The pos_file or its side file was damaged since the last stop.
     pub is_hurt: bool,
     /// What happened, and how often.
