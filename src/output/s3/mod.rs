@@ -222,7 +222,11 @@ impl S3 {
     }
 
     async fn key(&self, chunk: &Chunk) -> Result<String> {
-        let tag = percent_encode(chunk.tag().as_str());
+        let tag = match chunk.tag().as_str() {
+            // Of a chunk that a Fluentd left, without the chunk key.
+            "" => String::new(),
+            tag => format!("{}/", percent_encode(tag)),
+        };
         let path = match self.zone.clone().zip(chunk.key().timekey) {
             Some((zone, start)) => {
                 let start = Timestamp::from_second(start).unwrap_or(Timestamp::UNIX_EPOCH);
@@ -235,7 +239,7 @@ impl S3 {
         let extension = content::extension(self.params.format, self.params.store_as);
         Ok(join(
             &path,
-            &format!("chunks/{tag}/{}.{extension}", chunk.id()),
+            &format!("chunks/{tag}{}.{extension}", chunk.id()),
         ))
     }
 
