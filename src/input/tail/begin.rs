@@ -80,11 +80,12 @@ impl Source {
         }
         self.aliases.clear();
         for track in files.tracks.values_mut() {
-            track.wanted = fixed.contains(&track.path) || globbed.contains(&track.path);
+            track.wanted = fixed.contains_key(&track.path) || globbed.contains(&track.path);
         }
         let new = |path: &&Path| !files.tracks.contains_key(path);
         let mut paths: Vec<PathBuf> = fixed
-            .iter()
+            .values()
+            .map(PathBuf::as_path)
             .chain(globbed.iter().filter(|path| self.is_recent(path)))
             .filter(new)
             .map(Path::to_owned)
@@ -124,9 +125,15 @@ impl Source {
         }
         let covered = self.matcher.covers(path);
         if covered {
-            self.begin(files, path.to_owned());
+            self.begin(files, self.as_written(path));
         }
         covered
+    }
+
+    /// What the configuration calls this path: so it stands in the pos_file and in `path_key`.
+    fn as_written(&self, path: &Path) -> PathBuf {
+        let written = self.fixed.get(path).map(PathBuf::as_path);
+        written.unwrap_or(path).to_owned()
     }
 
     /// Paths at which a generation stands that is read under another path, from which it was renamed.
@@ -248,8 +255,9 @@ impl Source {
         if !self.matcher.covers(from) || self.matcher.covers(to) {
             return false;
         }
-        let mut track = Track::new(from.to_owned(), self.tag(from), &files.known.ledger);
-        track.follow_rename(from, to);
+        let path = self.as_written(from);
+        let mut track = Track::new(path.clone(), self.tag(&path), &files.known.ledger);
+        track.follow_rename(&path, to);
         self.search_unseen(&mut track);
         track.find_between(&mut files.known, None);
         track.take_up_again(&mut files.known, to);
@@ -304,7 +312,7 @@ impl Source {
                 // Long gone, as most entries of a pos_file that was never compacted: there may be many.
                 continue;
             }
-            let wanted = self.fixed.contains(path) || globbed.contains(path);
+            let wanted = self.fixed.contains_key(path) || globbed.contains(path);
             if directory == Directory::Missing || (wanted && files.troubles.contains_key(path)) {
                 kept.push(remembered);
             } else if self.matcher.covers(path) && inode_at(path) != Some(remembered.inode) {

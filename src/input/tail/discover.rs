@@ -1,29 +1,22 @@
 //! Which files a source is to read: `path` and `exclude_path` expanded.
 //!
-//! Text to names is pure; directories are read in [`Targets::find`] only. What stands beside a path is found by `listing.rs`, what is
+//! Text to names is pure; directories are read in `walk.rs`, for [`Targets::find`] only. What stands beside a path is found by `listing.rs`, what is
 //! done with a file is decided in `begin.rs`.
 
 use std::collections::HashSet;
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use glob::{MatchOptions, Pattern};
+use glob::Pattern;
 use jiff::fmt::strtime::{BrokenDownTime, Config};
 use jiff::tz::TimeZone;
 
 use super::params::GlobPolicy;
-use super::paths::PathSet;
+use super::paths::{PathMap, PathSet};
+use super::walk;
 
 /// Endings of compressed successors: never log text.
 const COMPRESSED: [&str; 8] = ["gz", "bz2", "xz", "zst", "zip", "Z", "lz4", "lzma"];
-
-/// As Ruby's glob: `*` does not cross `/`, and does not match a leading dot.
-const MATCHING: MatchOptions = MatchOptions {
-    case_sensitive: true,
-    require_literal_separator: true,
-    require_literal_leading_dot: true,
-};
 
 /// What `path` and `exclude_path` ask for.
 #[derive(Clone, Debug)]
@@ -41,8 +34,8 @@ pub struct Targets {
 /// What stands there now.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Found {
-    /// Names without a pattern: files that may not exist yet.
-    pub fixed: PathSet,
+    /// Names without a pattern, as they are written: files that may not exist yet.
+    pub fixed: PathMap<PathBuf>,
     /// Files that a pattern matches.
     pub globbed: PathSet,
     /// The directories in which matching names may appear.
@@ -68,7 +61,7 @@ struct Names {
 
 impl Names {
     fn contain(&self, path: &Path) -> bool {
-        let matches = |pattern: &Pattern| pattern.matches_path_with(path, MATCHING);
+        let matches = |pattern: &Pattern| walk::fits(pattern, path);
         self.fixed.contains(path) || self.patterns.iter().any(matches)
     }
 }
@@ -95,11 +88,15 @@ impl Targets {
         let mut found = Found::default();
         let mut last = None;
         for pattern in &matcher.wanted.patterns {
-            found.directories.extend(directories(pattern.as_str()));
-            found.globbed.extend(matches(pattern.as_str()));
+            let directories = walk::directories(pattern.as_str());
+            let names = directories.iter().map(|at| walk::names(pattern, at));
+            found.globbed.extend(names.flatten());
+            found.directories.extend(directories);
         }
-        found.fixed.extend(&matcher.wanted.fixed);
-        for path in found.fixed.iter().chain(found.globbed.iter()) {
+        for path in &matcher.wanted.fixed {
+            found.fixed.insert(path, path.clone());
+        }
+        for path in found.fixed.keys().chain(found.globbed.iter()) {
             if let Some(parent) = path
                 .parent()
                 .filter(|parent| last.as_deref() != Some(*parent))
@@ -112,7 +109,7 @@ impl Targets {
         let example = packed.next().map(Path::to_owned);
         found.packed = (packed.count() + usize::from(example.is_some()), example);
         found.globbed.retain(|path| matcher.covers(path));
-        found.fixed.retain(|path| matcher.covers(path));
+        found.fixed.retain(|path, _| matcher.covers(path));
         found.matcher = matcher;
         found
     }
@@ -126,7 +123,7 @@ impl Targets {
                 continue;
             }
             for pattern in expand_braces(&piece) {
-                let pattern = one_star_inside(&pattern);
+                let pattern = one_star_inside(&plain(&pattern));
                 match Pattern::new(&pattern) {
                     Ok(pattern) => names.patterns.push(pattern),
                     // No pattern after all: a name like any other.
@@ -214,56 +211,24 @@ fn alternatives(inner: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// Ruby reads `**` as `*` unless it is a whole component; the glob crate refuses it there.
+/// `/var//log/./*.log` is `/var/log/*.log`: in this form names are found and events name them.
+fn plain(pattern: &str) -> String {
+    let plain: PathBuf = Path::new(pattern).components().collect();
+    plain.to_string_lossy().into_owned()
+}
+
+/// Ruby reads `**` as `*` unless it is a whole component with others behind it; the glob crate refuses it or crosses directories there.
 fn one_star_inside(pattern: &str) -> String {
-    pattern
-        .split('/')
-        .map(|part| {
-            let mut part = part.to_owned();
-            while part != "**" && part.contains("**") {
-                part = part.replace("**", "*");
-            }
-            part
-        })
-        .collect::<Vec<_>>()
-        .join("/")
-}
-
-fn matches(pattern: &str) -> impl Iterator<Item = PathBuf> {
-    glob::glob_with(pattern, MATCHING)
-        .into_iter()
-        .flat_map(|paths| paths.flatten())
-}
-
-/// The directories whose new names a pattern may match: all that its parent matches now, and the last one without a
-/// pattern, where a missing one may appear.
-fn directories(pattern: &str) -> Vec<PathBuf> {
-    let Some(parent) = Path::new(pattern).parent() else {
-        return Vec::new();
-    };
-    let literal = |path: &Path| {
-        !path
-            .as_os_str()
-            .as_bytes()
-            .iter()
-            .any(|byte| b"*?[".contains(byte))
-    };
-    if literal(parent) {
-        return vec![parent.to_owned()];
-    }
-    let mut found: Vec<PathBuf> = parent
-        .to_str()
-        .into_iter()
-        .flat_map(matches)
-        .filter(|path| path.is_dir())
-        .collect();
-    found.extend(
-        parent
-            .ancestors()
-            .find(|path| literal(path))
-            .map(Path::to_owned),
-    );
-    found
+    let last = pattern.matches('/').count();
+    let parts = pattern.split('/').enumerate();
+    let one_star = parts.map(|(at, part)| {
+        let mut part = part.to_owned();
+        while (part != "**" || at == last) && part.contains("**") {
+            part = part.replace("**", "*");
+        }
+        part
+    });
+    one_star.collect::<Vec<_>>().join("/")
 }
 
 pub(super) fn is_compressed(path: &Path) -> bool {

@@ -1,5 +1,6 @@
 use super::*;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -13,9 +14,8 @@ fn targets(pieces: &[String], excludes: &[String]) -> Targets {
     }
 }
 
-fn names(paths: &PathSet) -> Vec<String> {
+fn names<'a>(paths: impl Iterator<Item = &'a Path>) -> Vec<String> {
     paths
-        .iter()
         .filter_map(|path| path.file_name())
         .map(|name| name.to_string_lossy().into_owned())
         .collect()
@@ -83,8 +83,8 @@ fn globs_skip_hidden_and_compressed_and_excluded_names() {
         &[at("c*"), at("b.log")],
     )
     .find(SystemTime::now());
-    assert_eq!(names(&found.globbed), ["a.log"]);
-    assert_eq!(names(&found.fixed), ["b.txt", "later.log"]);
+    assert_eq!(names(found.globbed.iter()), ["a.log"]);
+    assert_eq!(names(found.fixed.keys()), ["b.txt", "later.log"]);
     assert!(found.directories.contains(dir.path()));
 }
 
@@ -104,6 +104,7 @@ fn directories_that_a_pattern_may_match_are_watched_too() {
 #[test]
 fn two_stars_inside_a_component_are_one() {
     assert_eq!(one_star_inside("/a/**/b**c***/*"), "/a/**/b*c*/*");
+    assert_eq!(one_star_inside("/a/**/**"), "/a/**/*");
 }
 
 #[test]
@@ -115,4 +116,81 @@ fn a_new_name_is_covered_as_if_it_had_been_found() {
     for name in ["c.log", "a.log.gz", ".a.log", "sub/a.log", "a.txt"] {
         assert!(!covers(name), "{name}");
     }
+}
+
+/// A tree of empty files; hidden and linked directories are in it.
+fn tree(dir: &Path) {
+    for directory in ["a/b", ".hidden", "c"] {
+        fs::create_dir_all(dir.join(directory)).expect("a directory");
+    }
+    for name in ["x.log", "a/x.log", "a/b/x.log", ".hidden/x.log", "c/y.log"] {
+        fs::write(dir.join(name), "").expect("a file");
+    }
+    std::os::unix::fs::symlink(dir.join("a"), dir.join("link")).expect("a link");
+}
+
+fn found_in(dir: &Path, piece: &str) -> Vec<String> {
+    let found = targets(&[format!("{}/{piece}", dir.display())], &[]).find(SystemTime::now());
+    let below = |path: &Path| path.strip_prefix(dir).expect("below").to_owned();
+    let names = found.globbed.iter().map(below);
+    names.map(|path| path.display().to_string()).collect()
+}
+
+#[test]
+fn a_pattern_finds_what_rubys_glob_finds() {
+    let dir = tempfile::tempdir().expect("a directory");
+    tree(dir.path());
+    let found = |piece: &str| found_in(dir.path(), piece);
+    assert_eq!(found("*.log"), ["x.log"]);
+    assert_eq!(found("*/x.log"), ["a/x.log", "link/x.log"]);
+    assert_eq!(
+        found("**/*.log"),
+        ["a/b/x.log", "a/x.log", "c/y.log", "x.log"]
+    );
+    assert_eq!(found("**/b/*"), ["a/b/x.log"]);
+    assert_eq!(found(".h*/*.log"), [".hidden/x.log"]);
+    assert_eq!(found("none/*.log"), Vec::<String>::new());
+}
+
+#[test]
+fn slashes_and_dots_too_many_in_a_pattern_find_the_same_files() {
+    let dir = tempfile::tempdir().expect("a directory");
+    tree(dir.path());
+    for piece in ["/*.log", "./*.log", "a/..//./*.log"] {
+        let found = found_in(dir.path(), piece);
+        assert_eq!(found.len(), 1, "{piece}: {found:?}");
+        assert!(found[0].ends_with("x.log"), "{piece}: {found:?}");
+    }
+    let excluded = targets(
+        &[format!("{}/*.log", dir.path().display())],
+        &[format!("{}//./x*", dir.path().display())],
+    );
+    assert_eq!(
+        names(excluded.find(SystemTime::now()).globbed.iter()),
+        Vec::<String>::new()
+    );
+}
+
+#[test]
+fn a_name_that_is_not_utf8_is_found_like_any_other() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let name = std::ffi::OsStr::from_bytes(b"caf\xe9.log");
+    let sub = std::ffi::OsStr::from_bytes(b"d\xe9");
+    fs::create_dir(dir.path().join(sub)).expect("a directory");
+    for at in [dir.path().join(name), dir.path().join(sub).join("x.log")] {
+        fs::write(at, "").expect("a file");
+    }
+    for piece in ["*.log", "caf*.log", "*/x.log", "**/x.log"] {
+        let pattern = format!("{}/{piece}", dir.path().display());
+        let found = targets(&[pattern], &[]).find(SystemTime::now());
+        assert_eq!(found.globbed.iter().count(), 1, "{piece}");
+        assert!(found.globbed.iter().all(|path| found.matcher.covers(path)));
+    }
+}
+
+#[test]
+fn a_fixed_path_keeps_the_form_in_which_it_is_written() {
+    let found = targets(&["/var//log/./a.log".into()], &[]).find(SystemTime::now());
+    let written = found.fixed.get(Path::new("/var/log/a.log")).expect("known");
+    assert_eq!(written.as_os_str(), "/var//log/./a.log");
 }

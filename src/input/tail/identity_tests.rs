@@ -200,3 +200,38 @@ fn lines_of_one_length_that_end_alike_do_not_hide_a_truncation() {
     running.expect_count(13);
     running.close(Phase::Now);
 }
+
+#[test]
+fn a_file_whose_name_is_not_utf8_is_read_and_gone_on_with() {
+    use std::os::unix::ffi::OsStrExt;
+    let place = Place::new();
+    let path = place
+        .at("")
+        .join(std::ffi::OsStr::from_bytes(b"caf\xe9.log"));
+    fs::write(&path, "one\n").expect("written");
+    let running = Running::start(place.params("*.log"), Arc::default());
+    running.expect(&["one"]);
+    running.close(Phase::Now);
+    fs::write(&path, "one\ntwo\n").expect("written");
+    let running = Running::start(place.params("*.log"), Arc::default());
+    running.expect(&["two"]);
+    running.close(Phase::Now);
+}
+
+#[test]
+fn a_path_with_slashes_too_many_is_followed_and_written_down_as_it_is_configured() {
+    let place = Place::new();
+    place.append("a.log", "one\n");
+    let params = || Params {
+        path: format!("{}//./a.log", place.at("").display()),
+        ..place.params("a.log")
+    };
+    let running = Running::start(params(), Arc::default());
+    running.expect(&["one"]);
+    fs::rename(place.at("a.log"), place.at("a.log.1")).expect("renamed");
+    place.append("a.log", "two\n");
+    running.expect(&["one", "two"]);
+    running.close(Phase::Now);
+    let positions = fs::read_to_string(place.at("state/app.pos")).expect("a pos_file");
+    assert!(positions.starts_with(&params().path), "{positions}");
+}

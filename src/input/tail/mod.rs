@@ -36,6 +36,7 @@ mod store;
 mod throttle;
 mod told;
 mod track;
+mod walk;
 mod watch;
 
 use std::path::{Path, PathBuf};

@@ -19,7 +19,7 @@ use super::files::Files;
 use super::flood::Flood;
 use super::memory::Memory;
 use super::params::Params;
-use super::paths::PathSet;
+use super::paths::PathMap;
 use super::position::Ledger;
 use super::read::Reader;
 use super::store::{Found, Store, Write};
@@ -44,8 +44,8 @@ pub struct Source {
     /// Shared with the thread of the file events.
     pub(super) files: Arc<Mutex<Files>>,
     ledger: Arc<Ledger>,
-    /// Files with a fixed name, which may appear at any time.
-    pub(super) fixed: PathSet,
+    /// Files with a fixed name, which may appear at any time, as they are written in `path`.
+    pub(super) fixed: PathMap<PathBuf>,
     /// Tells which new names are asked for.
     pub(super) matcher: Matcher,
     /// Names of generations that are read under another path: their positions stand in the pos_file too.
@@ -127,7 +127,7 @@ impl Source {
             bell,
             files,
             ledger,
-            fixed: PathSet::default(),
+            fixed: PathMap::default(),
             matcher: Matcher::default(),
             aliases: HashMap::new(),
             renamed: HashMap::new(),
@@ -356,9 +356,9 @@ impl Source {
         }
         let missing: Vec<PathBuf> = self
             .fixed
-            .iter()
+            .values()
             .filter(|path| !files.tracks.contains_key(path))
-            .map(Path::to_owned)
+            .cloned()
             .collect();
         for path in missing.into_iter().chain(files.suspects.paths()) {
             self.begin(files, path);
