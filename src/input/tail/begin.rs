@@ -4,6 +4,7 @@
 //! `read_from_head`. The part of [`Source`] that is not the loop.
 
 use std::collections::HashMap;
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,8 +13,9 @@ use std::time::{Duration, Instant, SystemTime};
 use tracing::warn;
 
 use super::absolute;
+use super::clock::SWEEP;
 use super::discover::Found;
-use super::file::{Identity, Origin, State};
+use super::file::{Identity, Opened, Origin, State};
 use super::files::Files;
 use super::known::Known;
 use super::memory::Memory;
@@ -112,6 +114,11 @@ impl Source {
                 .max(Duration::from_millis(10));
         self.clock.names = None;
         self.clock.names_allowed = now + (now - start) * DISCOVER_SHARE;
+        if std::mem::take(&mut files.known.are_few) {
+            // Some may be free then: what has no event is found by its name.
+            self.clock.names_allowed = self.clock.names_allowed.max(now + SWEEP);
+            self.clock.look_at_names();
+        }
     }
 
     /// Takes up a name that appeared, went or changed. False for one that says nothing about files of ours.
@@ -173,7 +180,7 @@ impl Source {
     pub fn begin(&mut self, files: &mut Files, path: PathBuf) {
         let opened = match files.open(&path) {
             Ok(opened) => opened,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 files.suspects.clear(&path);
                 return self.begin_missing(files, path);
             }
@@ -191,37 +198,20 @@ impl Source {
         if is_new && !self.at_end && files.is_held_as_copy(&path, &opened, Instant::now()) {
             return;
         }
-        let known = &mut files.known;
-        let mut track = Track::new(path.clone(), self.tag(&path), &known.ledger);
-        let origin = match self.memory.take_inode(&path, opened.identity.inode) {
-            Some(remembered) if remembered.may_be(opened.identity) => {
-                let (resume, since) = (remembered.resume, self.memory.modified);
-                match since.is_some_and(|since| track.find_copies(known, resume, &opened, since)) {
-                    true => Origin::New,
-                    false => Origin::Resumed(resume),
-                }
+        let mut track = Track::new(path.clone(), self.tag(&path), &files.known.ledger);
+        let origin = self.origin(files, &mut track, &opened).or_else(|_| {
+            files.lend();
+            self.origin(files, &mut track, &opened)
+        });
+        let origin = match origin {
+            Ok(origin) => origin,
+            Err(error) => {
+                files.known.ledger.close_path(track.number);
+                files.known.are_few = true;
+                return files.trouble(&path, &error);
             }
-            other => match other.or_else(|| self.memory.take_path(&path)) {
-                Some(mut remembered) => {
-                    if remembered.path == path {
-                        // It stood at the path: whoever wrote the entry, its rest is missed.
-                        remembered.kind = Kind::Owed;
-                    }
-                    track.resume_rotated(known, remembered, self.known_since());
-                    Origin::New
-                }
-                None if self.memory.starting
-                    && self.memory.first_start
-                    && !self.params.read_from_head =>
-                {
-                    Origin::Old
-                }
-                None => {
-                    self.search_unseen(&mut track);
-                    Origin::New
-                }
-            },
         };
+        let known = &mut files.known;
         while let Some(older) = self.memory.take_path(&path) {
             track.resume_rotated(known, older, self.known_since());
         }
@@ -233,6 +223,46 @@ impl Source {
             Err(error) => return files.trouble(&path, &error),
         }
         files.add(track);
+    }
+
+    /// Where the file that stands at a path begins to be read; what came before it is taken up. An error is about descriptors.
+    fn origin(
+        &mut self,
+        files: &mut Files,
+        track: &mut Track,
+        opened: &Opened,
+    ) -> io::Result<Origin> {
+        let (path, known) = (track.path.clone(), &mut files.known);
+        let other = match self.memory.take_inode(&path, opened.identity.inode) {
+            Some(remembered) if remembered.may_be(opened.identity) => {
+                let resume = remembered.resume;
+                let Some(since) = self.memory.modified else {
+                    return Ok(Origin::Resumed(resume));
+                };
+                return match track.find_copies(known, resume, opened, (since, &self.matcher)) {
+                    Ok(true) => Ok(Origin::New),
+                    Ok(false) => Ok(Origin::Resumed(resume)),
+                    Err(error) => {
+                        self.memory.put_back(&remembered);
+                        Err(error)
+                    }
+                };
+            }
+            other => other,
+        };
+        if let Some(mut remembered) = other.or_else(|| self.memory.take_path(&path)) {
+            if remembered.path == path {
+                // It stood at the path: whoever wrote the entry, its rest is missed.
+                remembered.kind = Kind::Owed;
+            }
+            track.resume_rotated(known, remembered, self.known_since());
+            return Ok(Origin::New);
+        }
+        if self.memory.starting && self.memory.first_start && !self.params.read_from_head {
+            return Ok(Origin::Old);
+        }
+        self.search_unseen(track);
+        Ok(Origin::New)
     }
 
     /// Nothing stands at the path: what stood there since the last look may stand beside it.

@@ -4,6 +4,7 @@
 //! What the application writes between the last byte of the copy and the truncation is in no file: nobody can read it.
 
 use std::collections::HashMap;
+use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -11,8 +12,9 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tracing::{info, warn};
 
+use super::discover::Matcher;
 use super::evidence::Resume;
-use super::file::{Generation, Opened, Origin, State, open};
+use super::file::{Generation, Opened, Origin, State, is_short_of_descriptors, open};
 use super::files::Files;
 use super::known::Known;
 use super::listing::{Sibling, is_rotated_name};
@@ -162,48 +164,59 @@ impl Track {
 
 impl Track {
     /// At start, of a file that stands where it stood: where what was read of it is not in it any more, it was truncated while nobody looked.
-    /// The rest of it is in a copy that was made since `since`, and what was written between two truncations in the copies after that one.
-    /// False where `opened` is as it was left, or where no copy holds its rest.
+    /// The rest of it is in a copy that was written since `since`, and what was written between two truncations in the copies after that
+    /// one. False where `opened` is as it was left, or where no copy holds its rest. An error is about descriptors: nothing was begun.
     pub fn find_copies(
         &mut self,
         known: &mut Known,
         resume: Resume,
         opened: &Opened,
-        since: SystemTime,
-    ) -> bool {
+        (since, matcher): (SystemTime, &Matcher),
+    ) -> io::Result<bool> {
         let is_unread = resume.position == 0 && resume.head.is_none_or(|head| head.length == 0);
         let start = opened.start(Origin::Resumed(resume));
         let is_cut = start.is_ok_and(|(_, _, doubt)| doubt.is_some());
         if !is_cut && !is_unread {
-            return false;
+            return Ok(false);
         }
-        let mut found = false;
+        let (mut found, mut copies) = (false, Vec::new());
         for sibling in known.listings.siblings(&self.path) {
-            let age = sibling.identity.born.or(sibling.modified);
-            if age.is_some_and(|age| age < since) || !known.is_new(sibling.identity) {
+            let written = sibling.identity.born.max(sibling.modified);
+            if written.is_some_and(|at| at < since) || !known.is_new(sibling.identity) {
                 continue;
             }
-            let Ok(copy) = open(&sibling.path) else {
-                continue;
+            let copy = match open(&sibling.path) {
+                Ok(copy) => copy,
+                Err(error) if is_short_of_descriptors(&error) => return Err(error),
+                Err(_) => continue,
             };
-            let origin = match is_cut && !found && resume.is_in(&copy) {
-                true => {
-                    found = true;
-                    let resume = Resume {
-                        born: copy.identity.born,
-                        ..resume
-                    };
-                    known
-                        .recalled
-                        .take(opened.identity, &copy.first, Origin::Resumed(resume))
-                }
-                // Somebody copied the file as it stands.
-                false if begin_alike(&copy.first, &opened.first) => continue,
-                false => Origin::New,
+            let is_old = copy.identity.born.is_some_and(|born| born < since);
+            if is_cut && !found && resume.is_in(&copy) {
+                found = true;
+                copies.push((sibling, copy, true));
+                continue;
+            }
+            // `worker-10.log` beside `worker-1.log` is asked for as itself.
+            let is_other =
+                matcher.covers(&sibling.path) && !originals(&sibling.path).contains(&self.path);
+            if !is_old && !is_other && !copy.is_part_of(opened) {
+                copies.push((sibling, copy, false));
+            }
+        }
+        for (sibling, copy, is_rest) in copies {
+            let origin = if is_rest {
+                let resume = Resume {
+                    born: copy.identity.born,
+                    ..resume
+                };
+                let origin = Origin::Resumed(resume);
+                known.recalled.take(opened.identity, &copy.first, origin)
+            } else {
+                Origin::New
             };
             self.begin_copy(known, &sibling, copy, origin);
         }
-        found
+        Ok(found)
     }
 
     fn begin_copy(&mut self, known: &mut Known, sibling: &Sibling, copy: Opened, origin: Origin) {
@@ -221,9 +234,7 @@ impl Track {
 impl Resume {
     /// Whether a file holds all that was read. Where its first bytes do not prove that alone, a line must end there.
     fn is_in(&self, copy: &Opened) -> bool {
-        let Some(head) = self.head.filter(|head| head.length > 0) else {
-            return false;
-        };
+        let head = self.head.filter(|head| head.length > 0);
         let line = Resume {
             position: self.position,
             ..Resume::default()
@@ -232,14 +243,23 @@ impl Resume {
             let start = copy.start(Origin::Resumed(line));
             start.is_ok_and(|(_, _, doubt)| doubt.is_none())
         };
-        head.fits(&copy.first) && (u64::from(head.length) >= self.position || ends_a_line())
+        match head {
+            Some(head) if u64::from(head.length) >= self.position => head.fits(&copy.first),
+            Some(head) => head.fits(&copy.first) && ends_a_line(),
+            // Of a pos_file of Fluentd nothing else is known.
+            None => self.position > 0 && ends_a_line(),
+        }
     }
 }
 
-/// Whether the first bytes of two files are the same, as far as both go.
-fn begin_alike(one: &[u8], other: &[u8]) -> bool {
-    let length = one.len().min(other.len());
-    length > 0 && one[..length] == other[..length]
+impl Opened {
+    /// Whether somebody copied the other file as it stands: all of this one is in it, at the same place.
+    fn is_part_of(&self, other: &Opened) -> bool {
+        let ends = (self.before(self.size), other.before(self.size));
+        self.size <= other.size
+            && other.first.starts_with(&self.first)
+            && matches!(ends, (Ok(one), Ok(other)) if one == other)
+    }
 }
 
 /// The paths of which this may be a rotated name.

@@ -262,7 +262,8 @@ impl Opened {
         })
     }
 
-    fn before(&self, position: u64) -> io::Result<Vec<u8>> {
+    /// The last bytes before a position, as far as there are any.
+    pub fn before(&self, position: u64) -> io::Result<Vec<u8>> {
         let mut bytes = vec![0; OVERLAP.min(usize::try_from(position).unwrap_or(OVERLAP))];
         let from = position - bytes.len() as u64;
         let read = self.file.read_at(&mut bytes, from)?;

@@ -82,11 +82,16 @@ impl Files {
         }
     }
 
-    /// Gives every file with something to read its turn.
-    pub fn round(&mut self) -> Round {
+    /// Gives every file with something to read its turn, as long as `goes_on` says so: a stop does not wait for ten thousand files.
+    pub fn round(&mut self, goes_on: impl Fn() -> bool) -> Round {
         let mut round = Round::default();
         self.reader.throttle.begin(self.tracks.keys());
         for path in std::mem::take(&mut self.active).into_paths() {
+            if !goes_on() {
+                self.active.insert(&path);
+                round.more = true;
+                continue;
+            }
             let one = self.turn(&path);
             round.more |= one.more;
             round.blocked |= one.blocked;
@@ -204,6 +209,9 @@ impl Files {
         });
         self.has_rotated |= !track.is_plain();
         let dirty = track.generations.iter().any(|generation| generation.dirty);
+        if std::mem::take(&mut self.known.are_few) {
+            self.lend();
+        }
         match looked {
             Err(error) if is_short_of_descriptors(&error) => self.lend(),
             Err(error) if error.kind() != io::ErrorKind::NotFound => self.trouble(path, &error),
@@ -240,7 +248,7 @@ impl Files {
         match open(path) {
             Err(error) if is_short_of_descriptors(&error) => {
                 self.lend();
-                open(path)
+                open(path).inspect_err(|error| self.known.are_few |= is_short_of_descriptors(error))
             }
             opened => opened,
         }
@@ -254,7 +262,7 @@ impl Files {
     }
 
     /// Idle files give their descriptors to others, those that were read longest ago first.
-    fn lend(&mut self) {
+    pub fn lend(&mut self) {
         if !std::mem::replace(&mut self.told_lending, true) {
             warn!(
                 files = self.known.reading.len(),

@@ -46,6 +46,8 @@ pub struct Known {
     pub changes: u64,
     /// A generation began to be read that is not written down.
     pub begun: bool,
+    /// Some file could not be opened because the process has no descriptor left.
+    pub are_few: bool,
     /// Longest line.
     pub max_line_size: u64,
     /// How long a rotated file stays open at least.
@@ -81,6 +83,7 @@ impl Known {
             gone: Totals::default(),
             changes: 0,
             begun: false,
+            are_few: false,
             max_line_size,
             rotate_wait,
         }

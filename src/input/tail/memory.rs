@@ -86,6 +86,13 @@ impl Memory {
             .collect()
     }
 
+    /// It was not taken up after all.
+    pub fn put_back(&mut self, entry: &Remembered) {
+        let known = self.entries.iter().zip(&mut self.taken);
+        let same = known.filter(|(known, _)| *known == entry);
+        same.for_each(|(_, taken)| *taken = false);
+    }
+
     fn find(&self, sorted: &[u32], order: impl Fn(&Remembered) -> Ordering) -> Vec<u32> {
         let from = sorted.partition_point(|at| order(self.entry(*at)).is_lt());
         let equal = sorted[from..]

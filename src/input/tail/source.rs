@@ -211,7 +211,8 @@ impl Source {
 
     /// Gives every file with something to read its turn. True if there is more to read without waiting.
     fn round(&mut self, files: &mut Files) -> bool {
-        let round = files.round();
+        let stop = &self.surroundings.stop;
+        let round = files.round(|| stop.phase() < Phase::Now);
         self.set_blocked(round.blocked);
         if self.at_end && !round.more && !round.blocked {
             return !self.end(files);

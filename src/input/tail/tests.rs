@@ -18,6 +18,8 @@ use crate::input::Progress;
 use crate::parse::{Extra, Parsed, multiline::Joining};
 use crate::stop::{Phase, Stop};
 
+#[path = "copies_tests.rs"]
+mod copied;
 #[path = "identity_tests.rs"]
 mod identity;
 #[path = "measure_tests.rs"]

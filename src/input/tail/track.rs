@@ -234,14 +234,9 @@ impl Track {
         let moved = self.moved.iter().cloned().filter_map(Sibling::at);
         let mut candidates: Vec<Sibling> = moved.collect();
         candidates.extend(known.listings.siblings(&self.path));
+        let were_few = std::mem::take(&mut known.are_few);
         for remembered in std::mem::take(&mut self.missing) {
             self.resume_rotated(known, remembered, search.floor);
-        }
-        if search.until < Instant::now() {
-            self.search = None;
-            self.moved.clear();
-            known.changes += 1;
-            self.missing.drain(..).for_each(|lost| tell_lost(&lost));
         }
         for sibling in candidates {
             let age = if search.by_modified {
@@ -254,6 +249,16 @@ impl Track {
                 self.add_rotated(known, &sibling, Origin::New);
             }
         }
+        if known.are_few {
+            // What cannot be opened now is not lost.
+            self.search_since(search.floor, search.by_modified);
+        } else if search.until < Instant::now() {
+            self.search = None;
+            self.moved.clear();
+            known.changes += 1;
+            self.missing.drain(..).for_each(|lost| tell_lost(&lost));
+        }
+        known.are_few |= were_few;
     }
 
     /// A file that was given up under the name that it was rotated to, before it was taken up under this path: where it was written to
@@ -302,7 +307,7 @@ impl Track {
         if self.search.is_none() {
             self.search_since(floor, true);
         }
-        if remembered.kind == Kind::Owed {
+        if remembered.kind == Kind::Owed || known.are_few {
             self.missing.push(remembered);
         }
     }
@@ -326,8 +331,10 @@ impl Track {
     }
 
     fn add_rotated(&mut self, known: &mut Known, sibling: &Sibling, origin: Origin) -> bool {
+        let opened = open(&sibling.path);
+        known.are_few |= opened.as_ref().is_err_and(is_short_of_descriptors);
         // Renamed again meanwhile, or unreadable: the search goes on at the next look.
-        let Some(opened) = open(&sibling.path)
+        let Some(opened) = opened
             .ok()
             .filter(|opened| opened.identity == sibling.identity)
         else {
@@ -407,23 +414,25 @@ impl Track {
     pub fn take_back(&mut self, known: &mut Known, at: usize) -> io::Result<bool> {
         let generation = &mut self.generations[at];
         let identity = generation.identity;
-        known.listings.forget_beside(&self.path);
-        let names = [
-            Some(self.path.clone()),
-            known
-                .listings
-                .with_inode(&self.path, identity.inode)
-                .map(|sibling| sibling.path),
-        ];
-        for name in names.into_iter().flatten() {
-            match open(&name) {
-                Ok(opened) if opened.identity == identity => {
-                    generation.file = Some(opened.file);
-                    return Ok(true);
-                }
-                Err(error) if is_short_of_descriptors(&error) => return Err(error),
-                _ => {}
+        let mut open_at = |name: &Path| match open(name) {
+            Ok(opened) if opened.identity == identity => {
+                generation.file = Some(opened.file);
+                Ok(true)
             }
+            Err(error) if is_short_of_descriptors(&error) => Err(error),
+            _ => Ok(false),
+        };
+        if open_at(&self.path)? {
+            return Ok(true);
+        }
+        if !known.listings.is_steady(&self.path) {
+            known.listings.forget_beside(&self.path);
+        }
+        let renamed = known.listings.with_inode(&self.path, identity.inode);
+        if let Some(renamed) = renamed
+            && open_at(&renamed.path)?
+        {
+            return Ok(true);
         }
         warn!(path = %self.path.display(), inode = identity.inode, position = generation.position,
             "the file went while its descriptor was lent to others; what was written after the last read is lost (raise the limit of open files)");
