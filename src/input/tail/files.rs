@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 use tracing::{info, warn};
 
 use super::copies::Suspects;
-use super::file::{Identity, Opened, State, is_short_of_descriptors, open};
+use super::file::{Identity, State, is_short_of_descriptors};
 use super::known::Known;
 use super::paths::{PathMap, PathSet};
 use super::pos_file::Entry;
@@ -18,9 +18,6 @@ use super::read::{Reader, Source as From, Turn};
 use super::state_file::Remembered;
 use super::track::Track;
 use crate::input::FileReport;
-
-/// Where descriptors are few, so many are lent at once: looking for idle ones costs.
-const LEND: usize = 64;
 
 /// Under this name those that are followed no more are summed up.
 const GONE: &str = "(followed no more)";
@@ -42,10 +39,10 @@ pub struct Files {
     /// Paths with a generation that may have more to read.
     active: PathSet,
     /// So many files are open at most.
-    most_open: usize,
+    pub(super) most_open: usize,
     /// `open_on_every_update`.
     reopen: bool,
-    told_lending: bool,
+    pub(super) told_lending: bool,
     /// Some path has another generation than the one that stands there.
     has_rotated: bool,
     /// Turns given so far: files that had none for long lend their descriptors first.
@@ -243,44 +240,6 @@ impl Files {
         }
     }
 
-    /// Opens a file. Where the process has no descriptor left, others lend theirs first.
-    pub fn open(&mut self, path: &Path) -> io::Result<Opened> {
-        match open(path) {
-            Err(error) if is_short_of_descriptors(&error) => {
-                self.lend();
-                open(path).inspect_err(|error| self.known.are_few |= is_short_of_descriptors(error))
-            }
-            opened => opened,
-        }
-    }
-
-    fn lend_down(&mut self) {
-        let open = self.tracks.values().flat_map(|track| &track.generations);
-        if open.filter(|generation| generation.file.is_some()).count() >= self.most_open {
-            self.lend();
-        }
-    }
-
-    /// Idle files give their descriptors to others, those that were read longest ago first.
-    pub fn lend(&mut self) {
-        if !std::mem::replace(&mut self.told_lending, true) {
-            warn!(
-                files = self.known.reading.len(),
-                limit = self.most_open,
-                "more files than descriptors: they are opened in turns (raise the limit of open files)"
-            );
-        }
-        let mut idle: Vec<((bool, u64), &mut Track)> = self
-            .tracks
-            .values_mut()
-            .filter_map(|track| Some((track.lendable()?, track)))
-            .collect();
-        idle.sort_unstable_by_key(|(turn, _)| *turn);
-        idle.into_iter()
-            .take(LEND)
-            .for_each(|(_, track)| track.lend());
-    }
-
     /// Emits what has no end yet, once nothing is left to read. False where there is still something to do; `None` where there is no
     /// room for it now.
     pub fn end(&mut self) -> Option<bool> {
@@ -317,6 +276,9 @@ impl Files {
                 }
                 room
             });
+            if track.generations.iter().any(|one| one.dirty) {
+                self.active.insert(&track.path);
+            }
         }
         let known = &mut self.known;
         self.tracks.retain(|_, track| {

@@ -152,6 +152,41 @@ fn more_files_than_descriptors_are_read_in_turns() {
 }
 
 #[test]
+fn rotated_files_lend_their_descriptors_too_and_are_read_once_more_before_they_are_given_up() {
+    let place = Place::new();
+    let name = |number: usize| format!("file-{number}.log");
+    (0..60).for_each(|number| place.append(&name(number), "first\n"));
+    let params = Params {
+        rotate_wait: Time(Duration::from_secs(5)),
+        enable_stat_watcher: false,
+        ..place.params("*.log")
+    };
+    let running = Running::limited(params, 20);
+    running.expect_count(60);
+    for number in 0..60 {
+        let rotated = format!("{}.1", name(number));
+        place.rename(&name(number), &rotated);
+        place.append(&name(number), "second\n");
+    }
+    let open = || {
+        let all = fs::read_dir("/proc/self/fd")
+            .into_iter()
+            .flatten()
+            .flatten();
+        let targets = all.filter_map(|entry| fs::read_link(entry.path()).ok());
+        let rotated = |path: &PathBuf| {
+            path.starts_with(place.dir.path()) && path.extension().is_some_and(|end| end == "1")
+        };
+        targets.filter(rotated).count()
+    };
+    running.expect_count(120);
+    until("rotated files are lent", || open() < 20);
+    (0..60).for_each(|number| place.append(&format!("{}.1", name(number)), "late\n"));
+    running.expect_count(180);
+    running.close(Phase::Now);
+}
+
+#[test]
 fn each_line_of_each_file_is_accounted_for_at_any_moment() {
     let place = Place::new();
     let sink = Sink::holding();

@@ -20,6 +20,7 @@ mod files;
 mod flood;
 mod group;
 mod known;
+mod lend;
 mod lines;
 mod links;
 mod listing;

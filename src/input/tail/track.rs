@@ -372,6 +372,11 @@ impl Track {
             if since.elapsed() < known.rotate_wait || oldest.dirty || !oldest.at_end() {
                 break;
             }
+            if oldest.file.is_none() {
+                // Lent: nobody knows what was written to it meanwhile.
+                oldest.dirty = true;
+                break;
+            }
             if oldest.uncovered() > 0 && !flush(oldest, &self.tag, &self.path) {
                 break;
             }
@@ -393,53 +398,6 @@ impl Track {
             self.generations.pop_front();
         }
         self.generations.len() < before
-    }
-
-    /// Whether the file at the path has something to read, and when it was read last, if its descriptor can be lent to others.
-    pub fn lendable(&mut self) -> Option<(bool, u64)> {
-        let current = self.current()?;
-        let open = current.file.is_some();
-        open.then_some((current.dirty || !current.at_end(), current.turn))
-    }
-
-    /// Closes the file at the path until it is read again, unless that would be its end.
-    pub fn lend(&mut self) {
-        if let Some(current) = self.current().filter(|current| current.has_name()) {
-            current.file = None;
-        }
-    }
-
-    /// Takes a lent descriptor back, at whatever name the file has now. False where the file is gone: its rest is lost, which is
-    /// told. An error is about the descriptor, not about the file.
-    pub fn take_back(&mut self, known: &mut Known, at: usize) -> io::Result<bool> {
-        let generation = &mut self.generations[at];
-        let identity = generation.identity;
-        let mut open_at = |name: &Path| match open(name) {
-            Ok(opened) if opened.identity == identity => {
-                generation.file = Some(opened.file);
-                Ok(true)
-            }
-            Err(error) if is_short_of_descriptors(&error) => Err(error),
-            _ => Ok(false),
-        };
-        if open_at(&self.path)? {
-            return Ok(true);
-        }
-        if !known.listings.is_steady(&self.path) {
-            known.listings.forget_beside(&self.path);
-        }
-        let renamed = known.listings.with_inode(&self.path, identity.inode);
-        if let Some(renamed) = renamed
-            && open_at(&renamed.path)?
-        {
-            return Ok(true);
-        }
-        warn!(path = %self.path.display(), inode = identity.inode, position = generation.position,
-            "the file went while its descriptor was lent to others; what was written after the last read is lost (raise the limit of open files)");
-        if let Some(gone) = self.generations.remove(at) {
-            known.retire(&gone, &self.path);
-        }
-        Ok(false)
     }
 
     /// All that the next start should know of this path's generations.
