@@ -95,7 +95,8 @@ impl Left {
         if !is_foreign(&head[..got]) {
             return Ok(None);
         }
-        let (written, checked) = self.write_entries(work, len, &mut read)?;
+        let made = self.write_entries(work, len, &mut read);
+        let (written, checked) = made.inspect_err(|_| self.remove_part(work))?;
         let records = checked.records;
         info!(
             path = work.options.path,

@@ -289,7 +289,8 @@ impl Left {
             put_aside(work, &self.name, "no record can be read");
             return Ok(Fate::Stays);
         }
-        self.salvage(work, &checked)
+        let salvaged = self.salvage(work, &checked);
+        salvaged.inspect_err(|_| self.remove_part(work))
     }
 
     /// What is safe with the first `len` bytes; of a queued chunk that is known before it is checked.
@@ -393,6 +394,11 @@ impl Left {
 }
 
 impl Left {
+    /// What was not finished: on a full disk it would take the room that the next try needs.
+    pub(super) fn remove_part(&self, work: &Work) {
+        let _ = work.disk.remove(&work.naming.part(self.content.id));
+    }
+
     /// A side file for data that have none, or have been written anew.
     pub(super) fn write_side(&self, work: &Work, len: u64, checked: &Checked) -> io::Result<()> {
         let (disk, file) = (&*work.disk, self.name.data());

@@ -395,3 +395,33 @@ fn a_crash_while_text_becomes_entries_loses_and_repeats_nothing() {
         at += 1;
     }
 }
+
+#[test]
+fn what_a_full_disk_interrupts_while_a_chunk_is_written_anew_takes_no_room() {
+    for data in [
+        b"one\ntwo\n".to_vec(),
+        [&entry("one")[..], b"\xc1"].concat(),
+    ] {
+        for at in 0..30 {
+            let sim = Arc::new(Sim::default());
+            let name = format!("buffer.q{ID}.log");
+            sim.put(&name, &data);
+            sim.put(&format!("{name}.meta"), &meta("app").encode());
+            let storage = storage(data.starts_with(b"one"));
+            let left = storage.open_on(sim.clone(), None, "out", &ChunkKeys::tag(), || ());
+            sim.set_fault(Some(Fault {
+                at: sim.operations() + at,
+                times: 1,
+                kind: ErrorKind::StorageFull,
+            }));
+            for chunk in left.expect("opened") {
+                chunk.check(storage.work());
+            }
+            let names = sim.names();
+            assert!(
+                !names.iter().any(|name| name.ends_with(".part")),
+                "{at}: {names:?}"
+            );
+        }
+    }
+}
