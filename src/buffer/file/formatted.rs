@@ -7,10 +7,10 @@ use std::io;
 use std::ops::Range;
 
 use bytes::Bytes;
-use tracing::info;
+use tracing::{error, info};
 
 use super::check::{Checked, ReadAt};
-use super::resume::{Fate, Left};
+use super::resume::{Fate, Left, link_aside};
 use super::work::Work;
 use crate::buffer::Compress;
 use crate::event::{EventTime, formatted};
@@ -82,31 +82,35 @@ impl Left {
         let file = self.name.data();
         let mut head = [0; 4];
         let got = work.disk.read_at(&file, 0, &mut head)?;
-        let inflated = match Compress::of(&head[..got]) {
+        let packed = match Compress::of(&head[..got]) {
             Compress::Text => None,
-            _ => inflate(work, &file, self.len)?,
+            _ => Some(whole(work, &file, self.len)?),
         };
-        let mut read = |at: u64, buffer: &mut [u8]| match &inflated {
-            None => work.disk.read_at(&file, at, buffer),
-            Some(text) => Ok(copy(text, at, buffer)),
+        let got = match &packed {
+            None => got,
+            Some(packed) => {
+                let (member, _) = Compress::of(packed).member(packed, work.options.most_inflated);
+                copy(&member, 0, &mut head)
+            }
         };
-        let len = inflated.as_ref().map_or(self.len, |text| text.len() as u64);
-        let got = read(0, &mut head)?;
         if !is_foreign(&head[..got]) {
             return Ok(None);
         }
-        let made = self.write_entries(work, len, &mut read);
-        let (written, checked) = made.inspect_err(|_| self.remove_part(work))?;
+        let made = self.write_entries(work, packed.as_deref());
+        let (written, checked, lost) = made.inspect_err(|_| self.remove_part(work))?;
         let records = checked.records;
         info!(
             path = work.options.path,
             file, records, "a chunk holds lines that Fluentd has formatted, they go on as they are"
         );
-        Ok(Some(self.goes(written, &checked, 0)))
+        Ok(Some(self.goes(written, &checked, lost)))
     }
 
-    fn write_entries(&self, work: &Work, len: u64, read: ReadAt<'_>) -> io::Result<(u64, Checked)> {
+    /// Writes the entries of the lines in place of the text: how many bytes, which, and how many bytes of the text could not be read. Those
+    /// are kept aside.
+    fn write_entries(&self, work: &Work, packed: Option<&[u8]>) -> io::Result<(u64, Checked, u64)> {
         let (disk, part) = (&*work.disk, work.naming.part(self.content.id));
+        let file = self.name.data();
         let time = EventTime {
             sec: u32::try_from(self.modified).unwrap_or_default(),
             nsec: 0,
@@ -114,22 +118,66 @@ impl Left {
         let _ = disk.remove(&part);
         disk.create(&part, &[])?;
         let mut written = 0;
-        let records = each_piece(read, 0..len, time, |entries| {
+        let mut take = |entries: Vec<u8>| {
             let entries = Bytes::from(entries);
             disk.write_at(&part, written, std::slice::from_ref(&entries))?;
             written += entries.len() as u64;
             Ok(())
-        })?;
+        };
+        let (records, damage) = match packed {
+            None => {
+                let mut read = |at: u64, buffer: &mut [u8]| disk.read_at(&file, at, buffer);
+                let records = each_piece(&mut read, 0..self.len, time, &mut take)?;
+                (records, None)
+            }
+            Some(packed) => each_member(packed, work.options.most_inflated, time, &mut take)?,
+        };
         disk.sync(&part)?;
-        disk.rename(&part, &self.name.data())?;
+        let mut lost = 0;
+        if let Some((bytes, error)) = damage {
+            lost = bytes;
+            let aside = link_aside(disk, &file)?;
+            error!(
+                path = work.options.path, file, records, lost_bytes = lost, set_aside = aside, %error,
+                "found broken chunk file during resume. its readable lines go on, the file is kept aside"
+            );
+        }
+        disk.rename(&part, &file)?;
         let checked = Checked {
             records,
             ..Checked::default()
         };
         self.write_side(work, written, &checked)?;
         disk.sync_directory()?;
-        Ok((written, checked))
+        Ok((written, checked, lost))
     }
+}
+
+/// Gives the lines of a compressed text, member by member: only one of them is in memory. Where one is damaged, what is sound of it goes on,
+/// and it is told how many packed bytes do not.
+fn each_member(
+    packed: &[u8],
+    most: u64,
+    time: EventTime,
+    mut take: impl FnMut(Vec<u8>) -> io::Result<()>,
+) -> io::Result<(u64, Option<(u64, io::Error)>)> {
+    let (mut rest, mut records) = (packed, 0);
+    while !rest.is_empty() {
+        let (member, behind) = Compress::of(rest).member(rest, most);
+        let mut read = |at: u64, buffer: &mut [u8]| Ok(copy(&member, at, buffer));
+        if Compress::of(rest) != Compress::Text {
+            records += each_piece(&mut read, 0..member.len() as u64, time, &mut take)?;
+        }
+        match behind {
+            Ok(behind) if behind.len() < rest.len() => rest = behind,
+            Ok(_) => {
+                let error = io::Error::new(io::ErrorKind::InvalidData, "it is not compressed");
+                return Ok((records, Some((rest.len() as u64, error))));
+            }
+            Err(error) => return Ok((records, Some((rest.len() as u64, error)))),
+        }
+    }
+    Ok((records, None))
 }
 
 /// Reads from what is in memory.
@@ -141,20 +189,10 @@ pub fn copy(text: &[u8], at: u64, buffer: &mut [u8]) -> usize {
     length
 }
 
-/// All that is in the members of a compressed chunk; `None` where one is damaged, which the check of all chunks then tells.
-fn inflate(work: &Work, file: &str, len: u64) -> io::Result<Option<Vec<u8>>> {
+/// All bytes of a file.
+fn whole(work: &Work, file: &str, len: u64) -> io::Result<Vec<u8>> {
     let mut data = vec![0; len as usize];
     let got = work.disk.read_at(file, 0, &mut data)?;
     data.truncate(got);
-    let (mut rest, mut text) = (&data[..], Vec::new());
-    while !rest.is_empty() {
-        let left = work.options.most_inflated.saturating_sub(text.len() as u64);
-        let (member, behind) = Compress::of(rest).member(rest, left);
-        match behind {
-            Ok(behind) if behind.len() < rest.len() => rest = behind,
-            _ => return Ok(None),
-        }
-        text.extend_from_slice(&member);
-    }
-    Ok(Some(text))
+    Ok(data)
 }

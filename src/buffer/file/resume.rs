@@ -450,7 +450,8 @@ fn each_piece(
     }
 }
 
-fn link_aside(disk: &dyn Disk, file: &str) -> io::Result<String> {
+/// Gives the file a second name under which it is kept.
+pub(super) fn link_aside(disk: &dyn Disk, file: &str) -> io::Result<String> {
     for number in 1..=MOST_BROKEN {
         let aside = match number {
             1 => format!("{file}.broken"),

@@ -343,6 +343,28 @@ fn text_that_fluentd_formatted_goes_on_as_it_is() {
 }
 
 #[test]
+fn lines_before_a_damaged_member_of_a_compressed_text_go_on_and_the_file_is_kept() {
+    let packed = |text: &str| Compress::Gzip.pack(&[text]).expect("packed");
+    let mut cut = packed("three\n");
+    cut.truncate(cut.len() - 8);
+    let damage = [b"no member".to_vec(), cut];
+    for bad in damage {
+        let sim = Arc::new(Sim::default());
+        let name = format!("buffer.q{ID}.log");
+        let data = [packed("one\n"), packed("two\n"), bad.clone()].concat();
+        sim.put(&name, &data);
+        sim.put(&format!("{name}.meta"), &meta("app").encode());
+        let chunks = resume_as(&sim, true).chunks;
+        assert!(lines(&chunks[0].3).starts_with(b"one\ntwo\n"));
+        let Fate::Goes { lost, .. } = chunks[0].2 else {
+            panic!("{:?}", chunks[0].2);
+        };
+        assert_eq!(lost, bad.len() as u64);
+        assert!(sim.names().contains(&format!("{name}.broken")));
+    }
+}
+
+#[test]
 fn text_is_damage_where_the_output_formats_when_it_writes() {
     let sim = Arc::new(Sim::default());
     let name = format!("buffer.q{ID}.log");
