@@ -391,7 +391,8 @@ pub fn remember(
     let (longest, wait) = (params.line_limit(), params.rotate_wait.0);
     let mut known = Known::new(ledger.clone(), recalled, longest, wait);
     known.finished_earlier(found.finished);
-    known.await_inodes(found.remembered.iter().map(|entry| entry.inode));
+    let awaited = found.remembered.iter();
+    known.await_inodes(awaited.map(|entry| (entry.inode, entry.resume.born)));
     let mut memory = Memory::default();
     memory.keep(found.remembered);
     memory.starting = true;

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tracing::warn;
 
@@ -33,9 +33,9 @@ pub struct Known {
     retired: VecDeque<Retired>,
     /// Generations that earlier runs finished, by inode.
     finished_before: HashMap<u64, Remembered>,
-    /// Inodes of which an earlier run told, in order, until the first look has taken them all up: they go on where their entries say,
+    /// Inodes of which an earlier run told and when they were born, in order, until the first look has taken them all up: they go on where their entries say,
     /// whoever finds them before their turn.
-    awaited: Vec<u64>,
+    awaited: Vec<(u64, Option<SystemTime>)>,
     /// What buffers on disk remember.
     pub recalled: Recalled,
     /// Directories as listed in this pass.
@@ -100,7 +100,7 @@ impl Known {
     }
 
     /// The entries of the pos_file are about to be taken up.
-    pub fn await_inodes(&mut self, inodes: impl Iterator<Item = u64>) {
+    pub fn await_inodes(&mut self, inodes: impl Iterator<Item = (u64, Option<SystemTime>)>) {
         self.awaited = inodes.collect();
         self.awaited.sort_unstable();
     }
@@ -151,8 +151,20 @@ impl Known {
     /// Whether nobody reads or has read it.
     pub fn is_new(&self, identity: Identity) -> bool {
         !self.reading.contains(&identity)
-            && self.awaited.binary_search(&identity.inode).is_err()
+            && !self.is_awaited(identity)
             && self.find_retired(identity).is_none()
+    }
+
+    /// Another life of an inode is not what the entry tells of.
+    fn is_awaited(&self, identity: Identity) -> bool {
+        let from = self
+            .awaited
+            .partition_point(|(inode, _)| *inode < identity.inode);
+        let of_inode = self.awaited[from..]
+            .iter()
+            .take_while(|(inode, _)| *inode == identity.inode);
+        let mut births = of_inode.map(|(_, born)| *born);
+        births.any(|born| born.is_none() || identity.born.is_none() || born == identity.born)
     }
 
     /// Begins to read an opened file for `track`; `None` if it has a reader already.

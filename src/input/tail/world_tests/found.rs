@@ -76,6 +76,20 @@ fn what_came_before_a_file_with_the_inode_of_a_deleted_one_is_found_at_start() {
 }
 
 #[test]
+fn a_rotated_file_with_the_inode_of_a_deleted_one_is_open_before_it_is_renamed_again() {
+    let actions = [
+        Half,
+        Look,
+        Delete(232),
+        Kill,
+        Burst(3),
+        Look,
+        RenameOddly(177),
+    ];
+    hold("a.log", Some(2), &actions);
+}
+
+#[test]
 fn another_life_of_a_finished_generation_is_not_repeated_after_a_clean_stop() {
     let actions = [
         Append(1),
