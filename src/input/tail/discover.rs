@@ -1,7 +1,7 @@
 //! Which files a source is to read: `path` and `exclude_path` expanded.
 //!
-//! Text to names is pure; directories are read in `walk.rs`, for [`Targets::find`] only. What stands beside a path is found by `listing.rs`, what is
-//! done with a file is decided in `begin.rs`.
+//! Text to names is pure; directories are read in `walk.rs`, for [`Targets::find`] only. What stands beside a path is found by
+//! `listing.rs`, what is done with a file is decided in `begin.rs`.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};

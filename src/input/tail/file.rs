@@ -186,7 +186,8 @@ impl Generation {
         match (&self.file, at_path) {
             (Some(file), _) => self.note(&file.metadata()?),
             (None, Some(meta)) if Identity::of(meta) == self.identity => self.note(meta),
-            _ => {}
+            // Only its own descriptor tells what was written to it since: it is taken back for that.
+            _ => self.dirty = true,
         }
         Ok(self.size)
     }

@@ -33,8 +33,8 @@ pub struct Known {
     retired: VecDeque<Retired>,
     /// Generations that earlier runs finished, by inode.
     finished_before: HashMap<u64, Remembered>,
-    /// Inodes of which an earlier run told and when they were born, in order, until the first look has taken them all up: they go on where their entries say,
-    /// whoever finds them before their turn.
+    /// Inodes of which an earlier run told and when they were born, in order, until the first look has taken them all up: they go on
+    /// where their entries say, whoever finds them before their turn.
     awaited: Vec<(u64, Option<SystemTime>)>,
     /// What buffers on disk remember.
     pub recalled: Recalled,
