@@ -19,6 +19,7 @@ mod fill;
 mod in_flight;
 mod keys;
 mod limits;
+mod lull;
 mod open;
 mod pieces;
 
@@ -37,6 +38,7 @@ pub use compress::Compress;
 pub use in_flight::InFlight;
 pub use keys::{ChunkKey, ChunkKeys, KeyField, Timekey, Variable};
 pub use limits::{Backlog, Limits, Lost, OverflowAction};
+pub use lull::Lull;
 pub use pieces::Pieces;
 
 use fill::{Most, Oversized};

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tracing::{error, warn};
 
-use crate::buffer::{Backlog, Buffer, InFlight};
+use crate::buffer::{Backlog, Buffer, InFlight, Lull};
 use crate::output::{Output, WriteError};
 use crate::stop::{Phase, Stop};
 
@@ -214,10 +214,13 @@ impl Flusher {
         let closed = stop.reached(Phase::Close);
         tokio::pin!(closed);
         let mut pace = self.pace.subscribe();
+        let mut lull = Lull::of(&self.buffer);
         loop {
+            let in_hurry = self.hurried.load(Ordering::Relaxed) || stop.phase() > Phase::Run;
+            let lull = Some(&mut lull).filter(|_| !in_hurry);
             let step = async {
                 match self.next(Now::read()) {
-                    Step::Write(chunk) => self.attempt(chunk).await,
+                    Step::Write(chunk) => self.attempt(chunk, lull).await,
                     Step::WaitUntil(due) => tokio::select! {
                         () = self.buffer.work() => {}
                         () = tokio::time::sleep_until(due.into()) => {}
@@ -314,14 +317,17 @@ impl Flusher {
         wait
     }
 
-    async fn attempt(&self, chunk: InFlight) {
+    async fn attempt(&self, chunk: InFlight, lull: Option<&mut Lull>) {
         let began = Instant::now();
         let target = self.retries().target(chunk.id(), began);
         let output = match (target, &self.secondary) {
             (Target::Secondary, Some(secondary)) => secondary,
             _ => &self.output,
         };
-        let result = output.write(&chunk).await;
+        let result = match lull {
+            Some(lull) => output.write_in_lull(&chunk, lull).await,
+            None => output.write(&chunk).await,
+        };
         self.warn_if_slow(began.elapsed());
         match result {
             Ok(()) => self.succeeded(chunk, target),

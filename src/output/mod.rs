@@ -12,7 +12,7 @@ use std::io::{self, Write};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::buffer::{Chunk, ChunkKeys};
+use crate::buffer::{Chunk, ChunkKeys, Lull};
 use crate::config::{Element, Result};
 use crate::stop::Stop;
 
@@ -62,6 +62,15 @@ impl<E: Into<anyhow::Error>> From<E> for WriteError {
 pub trait Output: Send + Sync {
     /// Writes the chunk once. Dropping the future is allowed at any await: the chunk then counts as not written.
     fn write<'a>(&'a self, chunk: &'a Chunk) -> Boxed<'a, Result<(), WriteError>>;
+
+    /// The same where nothing is in a hurry: an output that awaits an answer looks for it when the lull is over.
+    fn write_in_lull<'a>(
+        &'a self,
+        chunk: &'a Chunk,
+        _lull: &'a mut Lull,
+    ) -> Boxed<'a, Result<(), WriteError>> {
+        self.write(chunk)
+    }
 
     /// What runs beside the writes until `stop` reaches `Close`: one task per heartbeat.
     fn tasks(self: Arc<Self>, _stop: Stop) -> Vec<(String, Boxed<'static, ()>)> {

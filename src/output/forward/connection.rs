@@ -2,21 +2,20 @@
 //! dropping a future closes its connection. Which server, and what its failure means, is decided in `mod`.
 
 use std::io::{self, ErrorKind, IoSlice};
-use std::mem::MaybeUninit;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use socket2::SockRef;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpStream, UdpSocket, lookup_host};
+use tokio::net::{UdpSocket, lookup_host};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::frame::{Answer, Frame, read_answer};
 use super::handshake::{self, Credentials, Refused};
 use super::hurry::Hurry;
+use super::wire::Wire;
+use crate::buffer::Lull;
 
 /// Limits while the instance terminates: whoever answers now gets the chunk.
 const HURRIED_CONNECT: Duration = Duration::from_secs(1);
@@ -107,7 +106,7 @@ pub struct Server {
     /// Chunks acknowledged by it.
     pub acked: AtomicU64,
     addresses: Mutex<Option<(Vec<SocketAddr>, Instant)>>,
-    idle: Mutex<Vec<(TcpStream, Instant)>>,
+    idle: Mutex<Vec<(Wire, Instant)>>,
     given_up: Notify,
 }
 
@@ -141,17 +140,19 @@ impl Server {
     }
 
     /// Sends the frame and, if it awaits one, reads its ack. `alternative`: another server could take the chunk, so that
-    /// in a hurry this one is not waited for.
+    /// in a hurry this one is not waited for. With a `lull` the ack is looked for when that is over.
     pub async fn deliver(
         &self,
         frame: &Frame,
         settings: &Settings,
         hurry: &Hurry,
         alternative: bool,
+        mut lull: Option<&mut Lull>,
     ) -> Result<(), Failure> {
-        if let Some(stream) = self.take_idle(settings) {
+        if let Some(wire) = self.take_idle(settings) {
+            let lull = lull.as_deref_mut();
             match self
-                .transfer(stream, frame, settings, hurry, alternative)
+                .transfer(wire, frame, settings, hurry, alternative, lull)
                 .await
             {
                 // A connection that stood idle may have died unnoticed: that says nothing about the server.
@@ -159,15 +160,15 @@ impl Server {
                 done => return done,
             }
         }
-        let stream = self.connect(settings, hurry).await?;
-        self.transfer(stream, frame, settings, hurry, alternative)
+        let wire = self.connect(settings, hurry).await?;
+        self.transfer(wire, frame, settings, hurry, alternative, lull)
             .await
     }
 
     /// A heartbeat of type transport: a connection, opened, greeted and closed.
     pub async fn greet(&self, settings: &Settings, hurry: &Hurry) -> Result<(), Failure> {
-        let mut stream = self.connect(settings, hurry).await?;
-        stream.shutdown().await.map_err(Failure::Send)
+        let wire = self.connect(settings, hurry).await?;
+        wire.finish().map_err(Failure::Send)
     }
 
     /// A heartbeat of type udp: one byte there, any datagram back.
@@ -213,58 +214,45 @@ impl Server {
     }
 
     /// A new connection that the server has accepted us on.
-    async fn connect(&self, settings: &Settings, hurry: &Hurry) -> Result<TcpStream, Failure> {
+    async fn connect(&self, settings: &Settings, hurry: &Hurry) -> Result<Wire, Failure> {
         let open = async {
             let addresses = self.resolve(settings).await?;
-            TcpStream::connect(&addresses[..])
-                .await
-                .map_err(Failure::Connect)
+            Wire::connect(&addresses).await.map_err(Failure::Connect)
         };
-        let mut stream = hurry
+        let wire = hurry
             .within(settings.connect_timeout, HURRIED_CONNECT, open)
             .await
             .unwrap_or_else(|| Err(Failure::Connect(ErrorKind::TimedOut.into())))?;
-        stream.set_nodelay(true).map_err(Failure::Connect)?;
         if settings.send_keepalive_packet {
-            let socket = SockRef::from(&stream);
-            socket.set_keepalive(true).map_err(Failure::Connect)?;
+            wire.set_keepalive().map_err(Failure::Connect)?;
         }
         if let Some(us) = &self.credentials {
-            let shake = shake_hands(&mut stream, us, settings.read_length);
+            let shake = shake_hands(&wire, us, settings.read_length);
             hurry
                 .within(settings.handshake_timeout, HURRIED_STALL, shake)
                 .await
                 .unwrap_or_else(|| Err(Failure::Handshake(ErrorKind::TimedOut.into())))?;
         }
-        Ok(stream)
+        Ok(wire)
     }
 
     async fn transfer(
         &self,
-        mut stream: TcpStream,
+        wire: Wire,
         frame: &Frame,
         settings: &Settings,
         hurry: &Hurry,
         alternative: bool,
+        lull: Option<&mut Lull>,
     ) -> Result<(), Failure> {
-        send(
-            &mut stream,
-            frame,
-            settings.send_timeout,
-            hurry,
-            &self.moved,
-        )
-        .await?;
+        send(&wire, frame, settings.send_timeout, hurry, &self.moved).await?;
         self.sent.fetch_add(1, Ordering::Relaxed);
         let reusable = match &frame.awaits {
             Some(id) => {
                 let limit = settings.ack_response_timeout;
                 let hurried = if alternative { HURRIED_ACK } else { limit };
-                let answer = hurry.within(
-                    limit,
-                    hurried,
-                    read_ack(&mut stream, id, settings.read_length),
-                );
+                let reading = read_ack(&wire, id, settings.read_length, lull);
+                let answer = hurry.within(limit, hurried, reading);
                 let reusable = tokio::select! {
                     answer = answer => answer.unwrap_or(Err(Failure::NoResponse))?,
                     () = self.given_up.notified() => return Err(Failure::NoResponse),
@@ -274,28 +262,28 @@ impl Server {
             }
             None => {
                 // Nothing proves delivery without an ack. What can be seen is whether the peer has gone or speaks.
-                look_alive(&stream)?;
+                look_alive(&wire)?;
                 true
             }
         };
         if settings.keepalive && reusable {
-            lock(&self.idle).push((stream, Instant::now()));
+            lock(&self.idle).push((wire, Instant::now()));
         } else {
             // The chunk is delivered, whatever becomes of the goodbye.
-            let _ = stream.shutdown().await;
+            let _ = wire.finish();
         }
         Ok(())
     }
 
-    fn take_idle(&self, settings: &Settings) -> Option<TcpStream> {
+    fn take_idle(&self, settings: &Settings) -> Option<Wire> {
         let mut idle = lock(&self.idle);
         let fresh = |since: &Instant| {
             settings
                 .keepalive_timeout
                 .is_none_or(|limit| since.elapsed() < limit)
         };
-        idle.retain(|(stream, since)| fresh(since) && look_alive(stream).is_ok());
-        idle.pop().map(|(stream, _)| stream)
+        idle.retain(|(wire, since)| fresh(since) && look_alive(wire).is_ok());
+        idle.pop().map(|(wire, _)| wire)
     }
 }
 
@@ -311,24 +299,19 @@ async fn datagram(address: SocketAddr) -> io::Result<()> {
     socket.recv(&mut [0; 128]).await.map(|_| ())
 }
 
-async fn shake_hands(
-    stream: &mut TcpStream,
-    us: &Credentials,
-    read_length: usize,
-) -> Result<(), Failure> {
-    let helo = read_message(stream, read_length, handshake::read_helo).await?;
-    stream
-        .write_all(&handshake::ping(us, &helo))
+async fn shake_hands(wire: &Wire, us: &Credentials, read_length: usize) -> Result<(), Failure> {
+    let helo = read_message(wire, read_length, handshake::read_helo).await?;
+    wire.write_all(&handshake::ping(us, &helo))
         .await
         .map_err(Failure::Handshake)?;
-    read_message(stream, read_length, |bytes| {
+    read_message(wire, read_length, |bytes| {
         handshake::check_pong(us, &helo, bytes)
     })
     .await
 }
 
 async fn read_message<T>(
-    stream: &mut TcpStream,
+    wire: &Wire,
     read_length: usize,
     read: impl Fn(&[u8]) -> Result<Option<T>, Refused>,
 ) -> Result<T, Failure> {
@@ -337,7 +320,7 @@ async fn read_message<T>(
         if let Some(message) = read(&bytes)? {
             return Ok(message);
         }
-        if read_more(stream, &mut bytes, read_length)
+        if read_more(wire, &mut bytes, read_length, || {})
             .await
             .map_err(Failure::Handshake)?
             == 0
@@ -348,7 +331,7 @@ async fn read_message<T>(
 }
 
 async fn send(
-    stream: &mut TcpStream,
+    wire: &Wire,
     frame: &Frame,
     stall: Duration,
     hurry: &Hurry,
@@ -363,7 +346,7 @@ async fn send(
         slices.push(IoSlice::new(head));
         slices.extend(pieces.iter().map(|piece| IoSlice::new(piece)));
         slices.push(IoSlice::new(if last { frame.option() } else { &[] }));
-        let sending = send_slices(stream, &mut slices, stall, hurry, moved);
+        let sending = send_slices(wire, &mut slices, stall, hurry, moved);
         // The next piece is read while this one is sent.
         let (sent, next) = tokio::join!(sending, entries.next());
         sent.map_err(Failure::Send)?;
@@ -376,7 +359,7 @@ async fn send(
 }
 
 async fn send_slices(
-    stream: &mut TcpStream,
+    wire: &Wire,
     slices: &mut [IoSlice<'_>],
     stall: Duration,
     hurry: &Hurry,
@@ -386,10 +369,11 @@ async fn send_slices(
     IoSlice::advance_slices(&mut rest, 0);
     while !rest.is_empty() {
         // A small frame passes at once: no clock is asked for it.
-        let written = match stream.try_write_vectored(rest) {
+        let written = match wire.try_write(rest) {
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                let writing = stream.write_vectored(rest);
-                hurry.io(stall, HURRIED_STALL.min(stall), writing).await?
+                let room = wire.writable();
+                hurry.io(stall, HURRIED_STALL.min(stall), room).await?;
+                continue;
             }
             done => done?,
         };
@@ -402,15 +386,20 @@ async fn send_slices(
     Ok(())
 }
 
-/// Reads exactly the awaited ack; says whether the connection is clean behind it.
+/// Reads exactly the awaited ack, first looked for when the lull is over; says whether the connection is clean behind it.
 async fn read_ack(
-    stream: &mut TcpStream,
+    wire: &Wire,
     awaited: &str,
     read_length: usize,
+    mut lull: Option<&mut Lull>,
 ) -> Result<bool, Failure> {
+    if let Some(lull) = &mut lull {
+        lull.pass().await;
+    }
+    let mut hand_on = || lull.iter_mut().for_each(|lull| lull.hand_on());
     let mut bytes = Vec::new();
     loop {
-        match read_more(stream, &mut bytes, read_length).await {
+        match read_more(wire, &mut bytes, read_length, &mut hand_on).await {
             Ok(1..) => {}
             Err(error) if error.kind() == ErrorKind::InvalidData => {
                 return Err(garbage(&bytes));
@@ -426,11 +415,12 @@ async fn read_ack(
     }
 }
 
-/// Appends what has come, at most `read_length` bytes at once and [`ANSWER_LIMIT`] in all.
+/// Appends what has come, at most `read_length` bytes at once and [`ANSWER_LIMIT`] in all. `waits` is told before a wait.
 async fn read_more(
-    stream: &mut TcpStream,
+    wire: &Wire,
     bytes: &mut Vec<u8>,
     read_length: usize,
+    mut waits: impl FnMut(),
 ) -> io::Result<usize> {
     let room = ANSWER_LIMIT.saturating_sub(bytes.len()).min(read_length);
     if room == 0 {
@@ -438,15 +428,22 @@ async fn read_more(
     }
     let before = bytes.len();
     bytes.resize(before + room, 0);
-    let read = stream.read(&mut bytes[before..]).await;
+    let read = loop {
+        match wire.try_read(&mut bytes[before..]) {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                waits();
+                wire.readable().await?;
+            }
+            done => break done,
+        }
+    };
     bytes.truncate(before + *read.as_ref().unwrap_or(&0));
     read
 }
 
 /// Fails if the peer has closed, or has said something that nobody asked for.
-fn look_alive(stream: &TcpStream) -> Result<(), Failure> {
-    let mut byte = [MaybeUninit::uninit()];
-    match SockRef::from(stream).peek(&mut byte) {
+fn look_alive(wire: &Wire) -> Result<(), Failure> {
+    match wire.peek() {
         Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(()),
         Ok(1..) => Err(Failure::WantsHandshake),
         Ok(0) | Err(_) => Err(Failure::Closed),

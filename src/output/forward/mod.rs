@@ -14,6 +14,7 @@ mod handshake;
 mod hurry;
 mod node;
 mod params;
+mod wire;
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -29,7 +30,7 @@ use self::handshake::{Credentials, new_salt};
 use self::hurry::Hurry;
 use self::node::{Detached, Health, Limits};
 use super::{Boxed, NodeStatus, Output, WriteError};
-use crate::buffer::Chunk;
+use crate::buffer::{Chunk, Lull};
 use crate::stop::{Phase, Stop};
 
 pub use params::{HeartbeatType, Params, SecurityParams, ServerParams, Transport, configure};
@@ -111,14 +112,15 @@ impl Forward {
         }
     }
 
-    async fn send(&self, chunk: &Chunk) -> Result<(), WriteError> {
+    async fn send(&self, chunk: &Chunk, mut lull: Option<&mut Lull>) -> Result<(), WriteError> {
         let frame = Frame::of(chunk, self.encoding).await?;
         let mut tried = vec![false; self.servers.len()];
         let mut last = None;
         while let Some((at, alternative)) = self.choose(&tried) {
             tried[at] = true;
             let server = &self.servers[at];
-            let sending = server.deliver(&frame, &self.settings, &self.hurry, alternative);
+            let lull = lull.as_deref_mut();
+            let sending = server.deliver(&frame, &self.settings, &self.hurry, alternative, lull);
             match sending.await {
                 Ok(()) => {
                     self.delivered(at);
@@ -276,7 +278,15 @@ impl Forward {
 
 impl Output for Forward {
     fn write<'a>(&'a self, chunk: &'a Chunk) -> Boxed<'a, Result<(), WriteError>> {
-        Box::pin(self.send(chunk))
+        Box::pin(self.send(chunk, None))
+    }
+
+    fn write_in_lull<'a>(
+        &'a self,
+        chunk: &'a Chunk,
+        lull: &'a mut Lull,
+    ) -> Boxed<'a, Result<(), WriteError>> {
+        Box::pin(self.send(chunk, Some(lull)))
     }
 
     fn tasks(self: Arc<Self>, stop: Stop) -> Vec<(String, Boxed<'static, ()>)> {

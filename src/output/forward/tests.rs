@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 
 use super::peer::{Log, Manner, Peer, Seen, chunk_id, guarded};
 use super::*;
-use crate::buffer::ChunkKey;
+use crate::buffer::{Buffer, ChunkKey, ChunkKeys};
 use crate::config::types::{Secret, Time};
 use crate::event::{Entries, EventStream, EventTime, Receipt, Tag};
 
@@ -30,6 +30,19 @@ fn chunk() -> Chunk {
         });
     }
     chunk
+}
+
+fn buffer() -> Arc<Buffer> {
+    let limits = crate::buffer::Limits {
+        chunk_bytes: 1000,
+        chunk_records: usize::MAX,
+        full_bytes: 950,
+        full_records: usize::MAX,
+        total_bytes: 10_000,
+        compress: crate::buffer::Compress::Text,
+        overflow: crate::buffer::OverflowAction::Block,
+    };
+    Buffer::new("forward.0", ChunkKeys::default(), limits)
 }
 
 fn millis(n: u64) -> Time {
@@ -300,6 +313,49 @@ async fn kept_connections_are_used_again_and_a_stale_one_judges_nobody() {
         assert_eq!(accepted, connections, "{manner:?}");
         assert_eq!(forward.nodes()[0].acked_chunks, 4);
         assert!(forward.nodes()[0].available);
+    }
+}
+
+#[tokio::test]
+async fn in_a_lull_the_ack_is_found_when_it_is_over_whether_it_has_come_by_then_or_not() {
+    let buffer = buffer();
+    for manner in [Manner::Acks, Manner::AcksByteByByte] {
+        let peer = Peer::start(manner).await;
+        let params = Params {
+            keepalive: true,
+            ..params()
+        };
+        let forward = Forward::new(&params, vec![server(peer.address)], None);
+        let mut lull = Lull::of(&buffer);
+        for news in [false, true, false] {
+            if news {
+                buffer.wake();
+            }
+            let chunk = chunk();
+            let written = forward.write_in_lull(&chunk, &mut lull).await;
+            written.expect("acknowledged");
+        }
+        assert_eq!(forward.nodes()[0].acked_chunks, 3, "{manner:?}");
+        assert_eq!(peer.accepted.load(Ordering::Relaxed), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_worker_that_waits_for_a_late_ack_leaves_what_is_new_to_another() {
+    let buffer = buffer();
+    let mut silent = Peer::start(Manner::StaysSilent).await;
+    let forward = Forward::new(&params(), vec![server(silent.address)], None);
+    let mut lull = Lull::of(&buffer);
+    let chunk = chunk();
+    let other = async {
+        silent.message().await;
+        buffer.wake();
+        // The first to take it may be this one; it goes round until the other has had it and handed it on.
+        buffer.work().await;
+    };
+    tokio::select! {
+        _ = forward.write_in_lull(&chunk, &mut lull) => panic!("nobody acked"),
+        () = other => {}
     }
 }
 
