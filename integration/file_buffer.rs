@@ -1,7 +1,7 @@
 //! Chunks on disk: what the position has passed is in the buffer directory, and comes from there when the tailed file is gone.
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -383,5 +383,90 @@ async fn text_that_fluentds_out_file_left_in_its_buffer_is_written_as_it_stands(
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     assert_eq!(std::fs::read_to_string(out.join("log.20260102.log"))?, TEXT);
+    Ok(())
+}
+
+/// Runs `affluent -c FILE chunk text`; gives what it printed.
+fn chunk_text(config: &Path) -> Result<String> {
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_affluent"));
+    let output = command
+        .arg("-c")
+        .arg(config)
+        .args(["chunk", "text"])
+        .output()?;
+    ensure!(output.status.success(), "{output:?}");
+    Ok(String::from_utf8(output.stdout)?)
+}
+
+/// The data of the only chunk in a directory.
+fn only_chunk(place: &Path) -> Result<Vec<u8>> {
+    let names = std::fs::read_dir(place)?.map(|entry| Ok(entry?.path()));
+    let names = names.collect::<Result<Vec<_>>>()?;
+    let is_data = |path: &&PathBuf| {
+        let end = path.extension().unwrap_or_default();
+        end == "log" || end == "buf"
+    };
+    let data: Vec<_> = names.iter().filter(is_data).collect();
+    ensure!(data.len() == 1, "{names:?}");
+    let of_ours = names
+        .iter()
+        .filter(|path| path.extension().is_some_and(|end| end == "affluent"));
+    ensure!(of_ours.count() == 0, "{names:?}");
+    Ok(std::fs::read(data[0])?)
+}
+
+/// As a Fluentd keeps them, and as a start of ours takes a Fluentd's: back and forth without a line lost or changed.
+#[tokio::test]
+async fn chunks_of_out_file_become_the_text_that_fluentd_keeps_and_go_on_from_there() -> Result<()>
+{
+    for (kind, compress, killed) in [
+        ("file", "text", true),
+        ("file_single", "text", false),
+        ("file", "gzip", false),
+    ] {
+        let scene = Scene::new().await?;
+        let (place, out) = (scene.dir().join("buffer"), scene.dir().join("out"));
+        let section = format!(
+            "<match **>\n  @type file\n  path {}/${{tag}}\n  append true\n  <format>\n    @type single_value\n  </format>\n  <buffer tag>\n    @type {kind}\n    path {}\n    compress {compress}\n    flush_interval 1h\n    flush_at_shutdown false\n  </buffer>\n</match>\n",
+            out.display(),
+            place.display()
+        );
+        let config = scene.source() + &section;
+        let mut agent = scene.agent(&config).await?;
+        scene.writer()?.lines(50)?;
+        all_buffered(&scene, &agent).await?;
+        if killed {
+            agent.kill().await?;
+        } else {
+            agent.signal(Signal::SIGTERM)?;
+            assert!(agent.wait_exit(DEADLINE).await?.success());
+        }
+        let file = scene.dir().join("back.conf");
+        std::fs::write(&file, &config)?;
+        let printed = chunk_text(&file)?;
+        assert!(printed.contains("\"text_records\":50"), "{printed}");
+        assert_eq!(chunk_text(&file)?, "", "text already");
+        let written = std::fs::read(scene.log())?;
+        let data = only_chunk(&place)?;
+        match compress {
+            "text" => assert_eq!(data, written),
+            _ => assert!(data.starts_with(b"\x1f\x8b") && data.len() < written.len()),
+        }
+        let agent = scene.agent(&config).await?;
+        agent.signal(Signal::SIGUSR1)?;
+        all_there(&out).await.with_context(|| agent.log_text())?;
+        let lines = || -> Result<Vec<u8>> {
+            let files = std::fs::read_dir(&out)?;
+            let read =
+                |entry: std::io::Result<std::fs::DirEntry>| Ok(std::fs::read(entry?.path())?);
+            Ok(files.map(read).collect::<Result<Vec<_>>>()?.concat())
+        };
+        let end = Instant::now() + DEADLINE;
+        while lines()?.len() < written.len() {
+            ensure!(Instant::now() < end, "{}", agent.log_text());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        assert_eq!(lines()?, written, "{kind} {compress}");
+    }
     Ok(())
 }

@@ -137,7 +137,7 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Look into a buffer directory of Affluent or Fluentd: one JSON line each. Only requeue changes anything
+    /// Look into a buffer directory of Affluent or Fluentd: one JSON line each. Only requeue and text change anything
     Chunk {
         /// What to do with it
         #[command(subcommand)]
@@ -174,6 +174,9 @@ pub enum Chunk {
         #[arg(long)]
         tag: Option<String>,
     },
+    /// Before going back to Fluentd: make of the chunks of out_file and s3 in the configuration (-c) the text that Fluentd keeps. The agent
+    /// must not run
+    Text,
 }
 
 impl Unneeded {

@@ -35,6 +35,15 @@ impl Resuming {
 }
 
 impl Buffer {
+    /// Makes of its chunks what a Fluentd keeps that formats before it buffers: for who goes back to one. The buffer must not be open.
+    /// Nothing for one in memory.
+    pub fn give_back(&self, format: file::Format<'_>) -> anyhow::Result<Vec<file::Given>> {
+        match &self.storage {
+            Some(storage) => storage.give_back(self.limits.compress, format),
+            None => Ok(Vec::new()),
+        }
+    }
+
     /// Takes the directory, brings back what is there, and begins to write. Nothing to do for a buffer in memory.
     pub fn open(self: &Arc<Self>) -> anyhow::Result<()> {
         let Some(storage) = &self.storage else {

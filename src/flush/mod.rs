@@ -17,10 +17,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use anyhow::Context;
 use tokio::sync::watch;
 use tracing::{error, warn};
 
+use crate::buffer::file::Given;
 use crate::buffer::{Backlog, Buffer, InFlight, Lull};
+use crate::event::Tag;
 use crate::output::{Output, WriteError};
 use crate::stop::{Phase, Stop};
 
@@ -206,6 +209,18 @@ impl Flusher {
         })?;
         self.retries().forget(taken.id());
         Some(taken)
+    }
+
+    /// Makes of the chunks on disk the text that a Fluentd keeps, where its output of this name formats before it buffers; of others nothing.
+    /// The agent must not run.
+    pub fn give_back(&self) -> anyhow::Result<Vec<Given>> {
+        if self.output.formatted(&Tag::new(""), &[]).is_none() {
+            return Ok(Vec::new());
+        }
+        self.buffer.give_back(&|tag, entries| {
+            let lines = self.output.formatted(tag, entries);
+            lines.context("the output does not format")?
+        })
     }
 
     /// One flush worker (`flush.<id>.<n>`): runs until `stop` reaches [`Phase::Close`]. A chunk that is being written then

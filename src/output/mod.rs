@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::buffer::{Chunk, ChunkKeys, Lull};
 use crate::config::{Element, Result};
+use crate::event::Tag;
 use crate::stop::Stop;
 
 mod disk;
@@ -70,6 +71,11 @@ pub trait Output: Send + Sync {
         _lull: &'a mut Lull,
     ) -> Boxed<'a, Result<(), WriteError>> {
         self.write(chunk)
+    }
+
+    /// These entries as lines, where Fluentd's output of this name formats before it buffers; `None` where it does not.
+    fn formatted(&self, _tag: &Tag, _entries: &[u8]) -> Option<anyhow::Result<Vec<u8>>> {
+        None
     }
 
     /// What runs beside the writes until `stop` reaches `Close`: one task per heartbeat.
@@ -287,7 +293,7 @@ mod testing {
 
     use super::*;
     use crate::buffer::ChunkKey;
-    use crate::event::{Entries, EventStream, EventTime, Receipt, Tag};
+    use crate::event::{Entries, EventStream, EventTime, Receipt};
 
     /// A section as the configuration parser would give it.
     pub fn section(name: &str, params: &[(&str, &str)], children: Vec<Element>) -> Element {

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use serde_json::{Value, json};
 
+use crate::agent::Plan;
 use crate::args::Chunk;
 use crate::buffer::file::inspect::{Inspection, Seen};
 use crate::format::json;
@@ -19,12 +20,36 @@ pub fn run(what: &Chunk) -> Result<ExitCode> {
         Chunk::Cat { directory, chunk } => cat(directory, chunk.as_deref(), &mut out),
         Chunk::Verify { directory } => verify(directory, &mut out),
         Chunk::Requeue { directory, tag } => requeue(directory, tag.as_deref(), &mut out),
+        // It needs a configuration: see `text`.
+        Chunk::Text => Ok(true),
     }?;
-    Ok(if well {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::from(1)
-    })
+    Ok(status(well))
+}
+
+/// Makes of the chunks of this configuration's out_file and s3 what a Fluentd keeps.
+pub fn text(plan: &Plan) -> Result<ExitCode> {
+    let mut out = io::stdout().lock();
+    let mut well = true;
+    for flusher in &plan.flushers {
+        for given in flusher.give_back()? {
+            let line = match given.records {
+                Ok(records) => json!({"file": given.file, "text_records": records}),
+                Err(reason) => {
+                    well = false;
+                    json!({"file": given.file, "error": format!("{reason:#}")})
+                }
+            };
+            writeln!(out, "{line}")?;
+        }
+    }
+    Ok(status(well))
+}
+
+fn status(well: bool) -> ExitCode {
+    match well {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::from(1),
+    }
 }
 
 fn shown(seen: &Seen) -> Value {

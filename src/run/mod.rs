@@ -18,7 +18,7 @@ use tracing::{Level, info, warn};
 
 use crate::agent::configure::{Settings, configure};
 use crate::agent::{Agent, Plan};
-use crate::args::{Args, Command};
+use crate::args::{Args, Chunk, Command};
 use crate::config::system::{LogFormat, LogLevel, System};
 use crate::config::{self, Config, ConfigErrors, Element, LoadOptions};
 use crate::control;
@@ -43,7 +43,9 @@ struct Ready {
 
 /// Runs as the command line says, until the process should end.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    if let Some(Command::Chunk { what }) = &args.command {
+    if let Some(Command::Chunk { what }) = &args.command
+        && !matches!(what, Chunk::Text)
+    {
         return chunk::run(what);
     }
     if let Err(error) = std::fs::metadata(&args.config) {
@@ -70,6 +72,9 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     if let Some(Command::Drain { dry_run, reason }) = &args.command {
         let rehearse = *dry_run || args.dry_run;
         return runtime(&ready.plan)?.block_on(drain_by_hand(args, ready, rehearse, reason));
+    }
+    if let Some(Command::Chunk { .. }) = &args.command {
+        return chunk::text(&ready.plan);
     }
     if !args.dry_run {
         process::prepare(args)?;

@@ -21,7 +21,7 @@ const WINDOW: usize = 1 << 20;
 const SAMPLE: usize = 4096;
 
 /// Whether no entry begins like this.
-fn is_foreign(head: &[u8]) -> bool {
+pub fn is_foreign(head: &[u8]) -> bool {
     !matches!(head, [] | [0x92 | 0xdc | 0xdd, ..]) && Compress::of(head) == Compress::Text
 }
 

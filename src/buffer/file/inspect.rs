@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use anyhow::{Context, ensure};
+use bytes::Bytes;
 
 use super::check::{self, Checked, Kept};
 use super::disk::{Directory, Disk, Entry, read};
@@ -15,7 +16,7 @@ use super::meta::{self, Meta};
 use super::name::{Found, Letter, Name, Naming};
 use super::side::{self, Side};
 use super::{FILE_MODE, lock};
-use crate::buffer::{ChunkId, ChunkKeys};
+use crate::buffer::{ChunkId, ChunkKeys, Compress};
 use crate::event::EventTime;
 use crate::event::msgpack::{RawEntry, entries};
 
@@ -45,6 +46,16 @@ pub struct Seen {
     pub trouble: Option<String>,
     name: Name,
     naming: Naming,
+}
+
+/// Names of the files beside a chunk's data.
+pub(super) struct Files {
+    /// What is written before it takes another's place.
+    pub part: String,
+    /// Checksums and positions.
+    pub side: String,
+    /// Fluentd's metadata.
+    pub meta: String,
 }
 
 /// A directory that is looked into.
@@ -172,20 +183,61 @@ impl Inspection {
         mut take: impl FnMut(RawEntry<'_>) -> io::Result<()>,
     ) -> io::Result<()> {
         let checked = self.verify(seen)?;
-        let data = self.kept(seen, &checked)?;
-        let mut read = |at: u64, buffer: &mut [u8]| Ok(formatted::copy(&data, at, buffer));
-        let mut plain = Vec::new();
-        if formatted::is_plain_text(&mut read)? {
-            formatted::each_piece(&mut read, 0..data.len() as u64, time_of(seen), |piece| {
-                plain.extend(piece);
-                Ok(())
-            })?;
-        } else {
-            plain = check::unpack(&data, MOST_INFLATED)?;
-        }
+        let plain = self.plain(seen, &checked)?;
         entries(&plain)
             .filter_map(Result::ok)
             .try_for_each(&mut take)
+    }
+
+    /// Whether the data are lines that were formatted, plain or compressed.
+    pub(super) fn holds_text(&self, seen: &Seen) -> io::Result<bool> {
+        if !self.side(&seen.naming, &seen.name)?.groups.is_empty() {
+            return Ok(false);
+        }
+        let data = read(&self.disk, &seen.file, MOST_BYTES.min(seen.bytes as usize))?;
+        let first = match Compress::of(&data) {
+            Compress::Text => data,
+            packed => packed.member(&data, MOST_INFLATED).0,
+        };
+        Ok(formatted::is_foreign(&first))
+    }
+
+    /// Its entries that can be read, inflated; those of formatted lines where it holds such.
+    pub(super) fn plain(&self, seen: &Seen, checked: &Checked) -> io::Result<Vec<u8>> {
+        let data = self.kept(seen, checked)?;
+        let mut read = |at: u64, buffer: &mut [u8]| Ok(formatted::copy(&data, at, buffer));
+        if !formatted::is_plain_text(&mut read)? {
+            return check::unpack(&data, MOST_INFLATED);
+        }
+        let mut plain = Vec::new();
+        formatted::each_piece(&mut read, 0..data.len() as u64, time_of(seen), |piece| {
+            plain.extend(piece);
+            Ok(())
+        })?;
+        Ok(plain)
+    }
+
+    pub(super) fn disk(&self) -> &dyn Disk {
+        &self.disk
+    }
+
+    /// Names of the files beside a chunk's data.
+    pub(super) fn files(&self, seen: &Seen) -> Files {
+        Files {
+            part: seen.naming.part(seen.id),
+            side: seen.naming.side(seen.id),
+            meta: seen.name.meta(),
+        }
+    }
+
+    /// Its metadata with this number of events, where they say another.
+    pub(super) fn meta_with(&self, seen: &Seen, records: u64) -> io::Result<Option<Bytes>> {
+        Ok(match self.meta(&seen.name.meta())? {
+            Some(Ok(meta)) if meta.records != records => {
+                Some(Meta { records, ..meta }.encode().into())
+            }
+            _ => None,
+        })
     }
 
     fn kept(&self, seen: &Seen, checked: &Checked) -> io::Result<Vec<u8>> {

@@ -15,6 +15,7 @@ mod content;
 mod disk;
 mod evidence;
 mod formatted;
+mod give_back;
 pub mod inspect;
 mod lock;
 mod meta;
@@ -38,6 +39,7 @@ use anyhow::Context;
 use tracing::warn;
 
 pub use content::{Content, PIECE};
+pub use give_back::{Format, Given};
 pub use name::{Kind, Letter, Naming};
 pub use resume::{Fate, Left};
 pub use work::MOST_PENDING;
@@ -99,6 +101,15 @@ impl Storage {
             settings,
             opened: OnceLock::new(),
         }
+    }
+
+    /// Makes of the chunks of a directory that is not open what a Fluentd keeps that formats before it buffers.
+    pub fn give_back(
+        &self,
+        compress: super::Compress,
+        format: Format<'_>,
+    ) -> anyhow::Result<Vec<Given>> {
+        give_back::give_back(&self.settings, compress, format)
     }
 
     /// Takes the lock, finds what is there and starts to write. `set_aside` hears of each chunk that is broken.

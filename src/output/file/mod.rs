@@ -20,7 +20,8 @@ use super::lines::Lines;
 use super::{Boxed, Chunks, Configured, Output, OutputContext, WriteError};
 use crate::buffer::{Chunk, Timekey};
 use crate::config::{ConfigErrors, Element, Result};
-use crate::event::msgpack::entries;
+use crate::event::Tag;
+use crate::event::msgpack::{Malformed, entries};
 
 /// Slices of files whose chunks are another output's, in seconds: Fluentd's `timekey` for this output.
 const DAY: u32 = 86_400;
@@ -199,6 +200,16 @@ impl File {
 impl Output for File {
     fn write<'a>(&'a self, chunk: &'a Chunk) -> Boxed<'a, std::result::Result<(), WriteError>> {
         Box::pin(self.store(chunk))
+    }
+
+    fn formatted(&self, tag: &Tag, bytes: &[u8]) -> Option<anyhow::Result<Vec<u8>>> {
+        let mut lines = Vec::with_capacity(bytes.len());
+        let done = entries(bytes).try_for_each(|entry| {
+            let entry = entry?;
+            self.lines.append(tag, entry.time, entry.record, &mut lines);
+            Ok::<_, Malformed>(())
+        });
+        Some(done.map(|()| lines).map_err(Into::into))
     }
 }
 

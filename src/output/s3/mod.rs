@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use anyhow::{Context, Result};
+use bytes::Bytes;
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
 use serde::Deserialize;
@@ -23,6 +24,7 @@ use crate::aws::{Aws, Checksums, Settings};
 use crate::buffer::{Chunk, ChunkId, ChunkKeys};
 use crate::config::types::Secret;
 use crate::config::{self, Element};
+use crate::event::Tag;
 use content::{Format, StoreAs};
 pub use store::Store;
 
@@ -262,6 +264,17 @@ impl S3 {
 impl Output for S3 {
     fn write<'a>(&'a self, chunk: &'a Chunk) -> Boxed<'a, Result<(), WriteError>> {
         Box::pin(self.store_chunk(chunk))
+    }
+
+    fn formatted(&self, tag: &Tag, entries: &[u8]) -> Option<anyhow::Result<Vec<u8>>> {
+        let entries = [Bytes::copy_from_slice(entries)];
+        let format = self.params.format;
+        Some(content::encode(
+            tag.as_str(),
+            &entries,
+            format,
+            StoreAs::Text,
+        ))
     }
 }
 
