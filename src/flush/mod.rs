@@ -12,6 +12,7 @@ pub mod params;
 mod retries;
 pub mod retry;
 
+use std::convert::Infallible;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -231,29 +232,33 @@ impl Flusher {
         let mut pace = self.pace.subscribe();
         let mut lull = Lull::of(&self.buffer);
         loop {
-            let in_hurry = self.hurried.load(Ordering::Relaxed) || stop.phase() > Phase::Run;
-            let lull = Some(&mut lull).filter(|_| !in_hurry);
-            let step = async {
-                match self.next(Now::read()) {
-                    Step::Write(chunk) => self.attempt(chunk, lull).await,
-                    Step::WaitUntil(due) => tokio::select! {
-                        () = self.buffer.work() => {}
-                        () = tokio::time::sleep_until(due.into()) => {}
-                    },
-                    Step::Wait => self.buffer.work().await,
-                }
-            };
             // A pause drops the step, and with it the chunk that it holds.
             tokio::select! {
                 biased;
                 () = &mut closed => return,
                 () = reach(&mut pace, Pace::Pause) => {}
-                () = step => continue,
+                never = self.go_on(&stop, &mut lull) => match never {},
             }
             tokio::select! {
                 biased;
                 () = &mut closed => return,
                 () = reach(&mut pace, Pace::Run) => {}
+            }
+        }
+    }
+
+    /// Step by step.
+    async fn go_on(&self, stop: &Stop, lull: &mut Lull) -> Infallible {
+        loop {
+            let in_hurry = self.hurried.load(Ordering::Relaxed) || stop.phase() > Phase::Run;
+            match self.next(Now::read()) {
+                Step::Write(chunk) if in_hurry => self.attempt(chunk, None).await,
+                Step::Write(chunk) => self.attempt(chunk, Some(lull)).await,
+                Step::WaitUntil(due) => tokio::select! {
+                    () = self.buffer.work() => {}
+                    () = tokio::time::sleep_until(due.into()) => {}
+                },
+                Step::Wait => self.buffer.work().await,
             }
         }
     }

@@ -91,9 +91,12 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
 fn runtime(plan: &Plan) -> anyhow::Result<Runtime> {
     let flushers = plan.flushers.iter();
     let flush_threads: usize = flushers.map(|flusher| flusher.settings().workers).sum();
-    let mut builder = Builder::new_multi_thread();
+    let mut builder = match flush_threads {
+        0 | 1 => Builder::new_current_thread(),
+        _ => Builder::new_multi_thread(),
+    };
     builder
-        .worker_threads(flush_threads.clamp(1, RUNTIME_WORKERS))
+        .worker_threads(RUNTIME_WORKERS)
         .max_blocking_threads(16)
         .thread_name("runtime")
         .enable_all();

@@ -243,7 +243,7 @@ impl Server {
         settings: &Settings,
         hurry: &Hurry,
         alternative: bool,
-        lull: Option<&mut Lull>,
+        mut lull: Option<&mut Lull>,
     ) -> Result<(), Failure> {
         send(&wire, frame, settings.send_timeout, hurry, &self.moved).await?;
         self.sent.fetch_add(1, Ordering::Relaxed);
@@ -251,9 +251,14 @@ impl Server {
             Some(id) => {
                 let limit = settings.ack_response_timeout;
                 let hurried = if alternative { HURRIED_ACK } else { limit };
-                let reading = read_ack(&wire, id, settings.read_length, lull);
+                if let Some(lull) = &mut lull {
+                    lull.pass().await;
+                }
+                let waits = || lull.iter_mut().for_each(|lull| lull.hand_on());
+                let reading = read_ack(&wire, id, settings.read_length, waits);
                 let answer = hurry.within(limit, hurried, reading);
                 let reusable = tokio::select! {
+                    biased;
                     answer = answer => answer.unwrap_or(Err(Failure::NoResponse))?,
                     () = self.given_up.notified() => return Err(Failure::NoResponse),
                 };
@@ -386,20 +391,16 @@ async fn send_slices(
     Ok(())
 }
 
-/// Reads exactly the awaited ack, first looked for when the lull is over; says whether the connection is clean behind it.
+/// Reads exactly the awaited ack; says whether the connection is clean behind it. `waits` is told before a wait.
 async fn read_ack(
     wire: &Wire,
     awaited: &str,
     read_length: usize,
-    mut lull: Option<&mut Lull>,
+    mut waits: impl FnMut(),
 ) -> Result<bool, Failure> {
-    if let Some(lull) = &mut lull {
-        lull.pass().await;
-    }
-    let mut hand_on = || lull.iter_mut().for_each(|lull| lull.hand_on());
     let mut bytes = Vec::new();
     loop {
-        match read_more(wire, &mut bytes, read_length, &mut hand_on).await {
+        match read_more(wire, &mut bytes, read_length, &mut waits).await {
             Ok(1..) => {}
             Err(error) if error.kind() == ErrorKind::InvalidData => {
                 return Err(garbage(&bytes));
