@@ -6,7 +6,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result};
 use fastrand::Rng;
@@ -129,7 +129,7 @@ fn is_single(files: &Files) -> bool {
 /// Whether the last append to a staged chunk came after the positions were written: then they do not count on it. The first append of a chunk was
 /// durable before the file had its name.
 fn last_group_is_in_no_position(files: &Files, states: &[PathBuf]) -> io::Result<bool> {
-    if !files.chunk.is_staged() {
+    if !files.chunk.is_staged() || !is_of_this_life(files)? {
         return Ok(false);
     }
     let written = fs::metadata(&files.chunk.path)?.modified()?;
@@ -140,6 +140,24 @@ fn last_group_is_in_no_position(files: &Files, states: &[PathBuf]) -> io::Result
         }
     }
     Ok(written > last)
+}
+
+/// Whether the killed process made the chunk. An older one was mended by its start, after the positions that count on it were written. Ids begin
+/// with microseconds; the lock file is written at the start.
+fn is_of_this_life(files: &Files) -> io::Result<bool> {
+    let path = &files.chunk.path;
+    let name = path.file_stem().unwrap_or_default().to_string_lossy();
+    let digits = name.len().checked_sub(32).and_then(|at| name.get(at..));
+    let micros = digits.and_then(|digits| u64::from_str_radix(&digits[..13], 16).ok());
+    let made = SystemTime::UNIX_EPOCH + Duration::from_micros(micros.unwrap_or_default());
+    let directory = path.parent().unwrap_or(Path::new("."));
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        if entry.path().extension().is_some_and(|end| end == "lock") {
+            return Ok(made > entry.metadata()?.modified()?);
+        }
+    }
+    Ok(false)
 }
 
 /// The last append as a power cut leaves it: some of its bytes there, some not, and the file as long as it may be.

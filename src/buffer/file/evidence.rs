@@ -75,7 +75,7 @@ pub fn weigh(evidence: &Evidence, keys: &ChunkKeys) -> Result<Known, Broken> {
         (0, Letter::Queued) => return Err(Broken::QueuedEmpty),
         _ => {}
     }
-    let agrees = |meta: &Meta| evidence.side.as_ref().is_none_or(|side| is_of(meta, side));
+    let agrees = |meta: &Meta| (evidence.side.as_ref()).is_none_or(|side| is_of(meta, side, keys));
     let sound =
         |meta: &Option<Result<Meta, Damaged>>| meta.clone().and_then(Result::ok).filter(agrees);
     if let Some(own) = sound(&evidence.own) {
@@ -106,9 +106,10 @@ pub fn weigh(evidence: &Evidence, keys: &ChunkKeys) -> Result<Known, Broken> {
     })
 }
 
-/// Whether these metadata and those in the side file, which always have the tag, are of one chunk.
-fn is_of(meta: &Meta, side: &Meta) -> bool {
-    (meta.tag.is_none() || meta.tag == side.tag)
+/// Whether these metadata and those in the side file, which always have the tag, are of one chunk. Metadata that lack a tag which is a chunk
+/// key are damaged: nothing else would know it once the side file is gone.
+fn is_of(meta: &Meta, side: &Meta, keys: &ChunkKeys) -> bool {
+    (meta.tag.is_none() && !keys.tag || meta.tag == side.tag)
         && meta.timekey == side.timekey
         && meta.variables == side.variables
 }
@@ -239,6 +240,21 @@ mod tests {
             assert_eq!(known.key, ChunkKey::of_tag(Tag::new("own")));
             assert!(!known.by_own_meta);
         }
+    }
+
+    #[test]
+    fn metadata_without_a_tag_that_is_a_chunk_key_are_damaged_where_the_side_file_has_it() {
+        let without = Evidence {
+            own: Some(Ok(Meta {
+                tag: None,
+                ..meta("")
+            })),
+            side: Some(meta("own")),
+            ..evidence(Letter::Staged)
+        };
+        let known = weigh(&without, &ChunkKeys::tag()).expect("sound");
+        assert_eq!(known.key, ChunkKey::of_tag(Tag::new("own")));
+        assert!(!known.by_own_meta, "they are written again");
     }
 
     #[test]
