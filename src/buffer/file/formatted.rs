@@ -17,28 +17,41 @@ use crate::event::{EventTime, formatted};
 
 /// How much is read at once; a line that is longer is cut, which joins again where lines are written one behind the other.
 const WINDOW: usize = 1 << 20;
-/// So much of a text is looked at to know it.
-const SAMPLE: usize = 4096;
+/// So much tells an entry from a text: an array, a time, the first byte of a record.
+const HEAD: usize = 32;
 
-/// Whether no entry begins like this.
+/// Whether no entry begins like this: `[time, {…}]`, the time an integer or an extension. Bytes of Shift-JIS may begin like the array.
 pub fn is_foreign(head: &[u8]) -> bool {
-    !matches!(head, [] | [0x92 | 0xdc | 0xdd, ..]) && Compress::of(head) == Compress::Text
+    let inside = match head {
+        [0x92, inside @ ..] | [0xdc, 0, 2, inside @ ..] | [0xdd, 0, 0, 0, 2, inside @ ..] => inside,
+        [] | [0xdc | 0xdd] => return false,
+        _ => return Compress::of(head) == Compress::Text,
+    };
+    let time = match inside.first() {
+        None => return false,
+        // fixext 8, ext 8 with eight bytes, uint 32 and 64, int 32 and 64, a small integer.
+        Some(0xd7) => 10,
+        Some(0xc7) => 11,
+        Some(0xce | 0xd2) => 5,
+        Some(0xcf | 0xd3) => 9,
+        Some(0..=0x7f) => 1,
+        Some(_) => return true,
+    };
+    // A map, or what a crash cut before it.
+    let record = inside.get(time);
+    record.is_some_and(|first| !matches!(first, 0x80..=0x8f | 0xde | 0xdf))
 }
 
-/// Whether this is text to whoever sees it, and not a damaged chunk.
-pub fn is_plain_text(read: ReadAt<'_>) -> io::Result<bool> {
-    let mut sample = vec![0; SAMPLE];
-    let got = read(0, &mut sample)?;
-    let text = match std::str::from_utf8(&sample[..got]) {
-        Ok(text) => text,
-        // The last character may be cut.
-        Err(error) if error.error_len().is_none() => {
-            std::str::from_utf8(&sample[..error.valid_up_to()]).unwrap_or_default()
-        }
-        Err(_) => return Ok(false),
-    };
-    let is_text = |character: char| !character.is_control() || "\t\r\n\x1b".contains(character);
-    Ok(!text.is_empty() && text.chars().all(is_text))
+/// The text of a chunk, in one piece.
+pub fn inflate(data: Vec<u8>, most: u64) -> io::Result<Vec<u8>> {
+    let (mut text, mut rest) = (Vec::new(), &data[..]);
+    while Compress::of(rest) != Compress::Text {
+        let (member, behind) = Compress::of(rest).member(rest, most);
+        text.extend(member);
+        rest = behind?;
+    }
+    text.extend(rest);
+    Ok(text)
 }
 
 /// Gives the lines of a text as entries of this time, piece by piece; tells how many there are. False: stop.
@@ -80,7 +93,7 @@ impl Left {
             return Ok(None);
         }
         let file = self.name.data();
-        let mut head = [0; 4];
+        let mut head = [0; HEAD];
         let got = work.disk.read_at(&file, 0, &mut head)?;
         let packed = match Compress::of(&head[..got]) {
             Compress::Text => None,
@@ -163,7 +176,11 @@ fn each_member(
 ) -> io::Result<(u64, Option<(u64, io::Error)>)> {
     let (mut rest, mut records) = (packed, 0);
     while !rest.is_empty() {
-        let (member, behind) = Compress::of(rest).member(rest, most);
+        let (mut member, behind) = Compress::of(rest).member(rest, most);
+        if behind.is_err() {
+            // Half a line is none: the next would be written behind it.
+            member.truncate(memchr::memrchr(b'\n', &member).map_or(0, |end| end + 1));
+        }
         let mut read = |at: u64, buffer: &mut [u8]| Ok(copy(&member, at, buffer));
         if Compress::of(rest) != Compress::Text {
             records += each_piece(&mut read, 0..member.len() as u64, time, &mut take)?;
@@ -195,4 +212,51 @@ fn whole(work: &Work, file: &str, len: u64) -> io::Result<Vec<u8>> {
     let got = work.disk.read_at(file, 0, &mut data)?;
     data.truncate(got);
     Ok(data)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::msgpack::entries;
+
+    #[test]
+    fn text_in_shift_jis_that_begins_like_an_array_is_text_and_cut_entries_are_entries() {
+        assert!(is_foreign(b"\x92\x86\x8d\x73 a line\n"));
+        assert!(is_foreign(b"2026-11-27T00:00:00+00:00\tapp\t{}\n"));
+        let mut entry = vec![];
+        formatted::push(&mut entry, EventTime { sec: 7, nsec: 0 }, b"x\n");
+        for end in 0..=entry.len() {
+            assert!(!is_foreign(&entry[..end]), "{end}");
+        }
+        assert!(!is_foreign(b"\x92\xce\x69\x57\x35\xa5\x81\xa1a\x01"));
+        assert!(!is_foreign(b"\xdc\x00\x02\x07\xde\x00\x01"));
+    }
+
+    #[test]
+    fn of_a_damaged_member_whole_lines_go_on_and_no_half_one() {
+        let text: String = (0..200)
+            .map(|n| format!("line {n} {}\n", n * 7919))
+            .collect();
+        let packed = Compress::Gzip.pack(&[text.as_bytes()]).expect("packed");
+        let time = EventTime { sec: 7, nsec: 0 };
+        for end in (20..packed.len() - 8).step_by(13) {
+            let mut lines = Vec::new();
+            let mut take = |piece: Vec<u8>| {
+                for entry in entries(&piece) {
+                    let entry = entry.expect("whole");
+                    lines.extend_from_slice(formatted::line(entry.record).expect("a line"));
+                }
+                Ok(())
+            };
+            let (records, damage) =
+                each_member(&packed[..end], 1 << 20, time, &mut take).expect("taken");
+            assert!(damage.is_some());
+            assert!(text.as_bytes().starts_with(&lines));
+            assert!(lines.is_empty() || lines.ends_with(b"\n"));
+            assert_eq!(
+                records as usize,
+                lines.split_inclusive(|b| *b == b'\n').count()
+            );
+        }
+    }
 }

@@ -9,7 +9,7 @@ use anyhow::{Context, ensure};
 use bytes::Bytes;
 
 use super::check::{self, Checked, Kept};
-use super::disk::{Directory, Disk, Entry, read};
+use super::disk::{Directory, Disk, Entry, read as read_file};
 use super::evidence::{Evidence, weigh};
 use super::formatted;
 use super::meta::{self, Meta};
@@ -139,7 +139,7 @@ impl Inspection {
     }
 
     fn meta(&self, file: &str) -> io::Result<Option<Result<Meta, meta::Damaged>>> {
-        match read(&self.disk, file, meta::MOST_BYTES) {
+        match read_file(&self.disk, file, meta::MOST_BYTES) {
             Ok(bytes) => Ok(Some(Meta::decode(&bytes))),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
@@ -147,7 +147,7 @@ impl Inspection {
     }
 
     fn side(&self, naming: &Naming, name: &Name) -> io::Result<Side> {
-        let mut side = match read(&self.disk, &naming.side(name.id()), 16 << 20) {
+        let mut side = match read_file(&self.disk, &naming.side(name.id()), 16 << 20) {
             Err(error) if error.kind() == ErrorKind::NotFound => Side::default(),
             bytes => side::decode(&bytes?),
         };
@@ -165,13 +165,19 @@ impl Inspection {
         };
         let mut read = |at: u64, buffer: &mut [u8]| self.disk.read_at(&seen.file, at, buffer);
         let checked = check::check(&mut read, seen.bytes, &groups)?;
-        if checked.records > 0 || !groups.is_empty() || !formatted::is_plain_text(&mut read)? {
+        if checked.records > 0 || !groups.is_empty() || !self.holds_text(seen)? {
             return Ok(checked);
         }
         // Lines that a Fluentd has formatted.
+        let data = read_file(&self.disk, &seen.file, MOST_BYTES.min(seen.bytes as usize))?;
+        let Ok(text) = formatted::inflate(data, MOST_INFLATED) else {
+            return Ok(checked);
+        };
+        let mut read = |at: u64, buffer: &mut [u8]| Ok(formatted::copy(&text, at, buffer));
+        let range = 0..text.len() as u64;
         Ok(Checked {
             kept: vec![Kept::Range(0..seen.bytes)],
-            records: formatted::each_piece(&mut read, 0..seen.bytes, time_of(seen), |_| Ok(()))?,
+            records: formatted::each_piece(&mut read, range, time_of(seen), |_| Ok(()))?,
             ..Checked::default()
         })
     }
@@ -194,7 +200,7 @@ impl Inspection {
         if !self.side(&seen.naming, &seen.name)?.groups.is_empty() {
             return Ok(false);
         }
-        let data = read(&self.disk, &seen.file, MOST_BYTES.min(seen.bytes as usize))?;
+        let data = read_file(&self.disk, &seen.file, MOST_BYTES.min(seen.bytes as usize))?;
         let first = match Compress::of(&data) {
             Compress::Text => data,
             packed => packed.member(&data, MOST_INFLATED).0,
@@ -205,10 +211,11 @@ impl Inspection {
     /// Its entries that can be read, inflated; those of formatted lines where it holds such.
     pub(super) fn plain(&self, seen: &Seen, checked: &Checked) -> io::Result<Vec<u8>> {
         let data = self.kept(seen, checked)?;
-        let mut read = |at: u64, buffer: &mut [u8]| Ok(formatted::copy(&data, at, buffer));
-        if !formatted::is_plain_text(&mut read)? {
+        if checked.kept.len() != 1 || !self.holds_text(seen)? {
             return check::unpack(&data, MOST_INFLATED);
         }
+        let data = formatted::inflate(data, MOST_INFLATED)?;
+        let mut read = |at: u64, buffer: &mut [u8]| Ok(formatted::copy(&data, at, buffer));
         let mut plain = Vec::new();
         formatted::each_piece(&mut read, 0..data.len() as u64, time_of(seen), |piece| {
             plain.extend(piece);
@@ -241,7 +248,7 @@ impl Inspection {
     }
 
     fn kept(&self, seen: &Seen, checked: &Checked) -> io::Result<Vec<u8>> {
-        let all = read(&self.disk, &seen.file, MOST_BYTES.min(seen.bytes as usize))?;
+        let all = read_file(&self.disk, &seen.file, MOST_BYTES.min(seen.bytes as usize))?;
         let part = |kept: &Kept| match kept {
             Kept::Range(range) => all
                 .get(range.start as usize..range.end as usize)
