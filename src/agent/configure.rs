@@ -54,6 +54,8 @@ pub struct Plan {
 pub struct Settings {
     /// Where backups go.
     pub root_dir: PathBuf,
+    /// `workers` of `<system>`.
+    pub workers: u32,
     /// What outputs share.
     pub outputs: OutputContext,
     /// `without_source`.
@@ -281,10 +283,9 @@ impl<'a> Wiring<'a> {
         let configured = output::configure(section, &context(own));
         let secondary = self.secondary(section, &context(primarys));
         let configured = self.attempt(configured);
-        let id = configured
-            .as_ref()
-            .map(|known| self.id(section, known.plugin_type));
-        let unbuffered = (configured.as_ref()).is_some_and(|known| known.unbuffered) && !buffered;
+        let known = configured.as_ref();
+        let id = known.map(|known| self.id(section, known.plugin_type));
+        let unbuffered = known.is_some_and(|known| known.unbuffered) && !buffered;
         let no_keys = ChunkKeys::default();
         let owner = Owner {
             section,
@@ -292,6 +293,8 @@ impl<'a> Wiring<'a> {
             keys: keys.as_ref().unwrap_or(&no_keys),
             has_secondary: secondary.is_some(),
             root_dir: &self.settings.root_dir,
+            workers: self.settings.workers,
+            keeps_files: known.is_some_and(|known| known.plugin_type == "file"),
         };
         let settings = self.attempt(params::configure(owner));
         let (configured, id, settings, keys) = (configured?, id?, settings?, keys?);
@@ -487,10 +490,8 @@ fn chunk_keys(section: &Element) -> Result<ChunkKeys> {
 }
 
 fn count(sections: &[Element], name: &str) -> usize {
-    sections
-        .iter()
-        .filter(|section| section.name() == name)
-        .count()
+    let named = |section: &&Element| section.name() == name;
+    sections.iter().filter(named).count()
 }
 
 #[cfg(test)]

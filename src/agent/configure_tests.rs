@@ -9,6 +9,7 @@ fn plan(text: &str) -> Plan {
     let config = Config::from_text(text).expect("config");
     let settings = Settings {
         root_dir: PathBuf::from("/nonexistent"),
+        workers: 1,
         outputs: OutputContext::default(),
         open_files: 1024,
         without_source: true,

@@ -206,12 +206,26 @@ pub struct Owner<'a> {
     pub has_secondary: bool,
     /// `root_dir` of `<system>`, or Fluentd's default.
     pub root_dir: &'a Path,
+    /// `workers` of `<system>`.
+    pub workers: u32,
+    /// Whether it keeps chunks on disk, at its own `path`, unless its `<buffer>` says otherwise: out_file.
+    pub keeps_files: bool,
 }
 
 /// Reads the `<buffer>` section of an output; one that has none gets the defaults.
 pub fn configure(owner: Owner<'_>) -> Result<Settings> {
     let absent = Element::synthetic(owner.section, "buffer", None);
-    let section = owner.section.section("buffer")?.unwrap_or(&absent);
+    let mut section = owner.section.section("buffer")?.unwrap_or(&absent).clone();
+    let root_dir = (owner.root_dir != default_root_dir()).then_some(owner.root_dir);
+    let home = Home {
+        root_dir,
+        id: owner.section.id(),
+        workers: owner.workers,
+    };
+    if owner.keeps_files {
+        at_path_of_output(&mut section, owner.section, home);
+    }
+    let section = &section;
     let on_disk = kind(section);
     let not_there = if on_disk.is_some() { &[] } else { ON_DISK };
     for (name, instead) in WITHOUT_EFFECT
@@ -227,11 +241,6 @@ pub fn configure(owner: Owner<'_>) -> Result<Settings> {
     if let Some(params) = &params {
         errors.collect(checks::check(params, section));
     }
-    let root_dir = (owner.root_dir != default_root_dir()).then_some(owner.root_dir);
-    let home = Home {
-        root_dir,
-        id: owner.section.id(),
-    };
     let disk = on_disk.map(|kind| file::configure(section, kind, home));
     let disk = errors.collect(disk.transpose()).flatten();
     errors.into_result()?;
@@ -265,6 +274,17 @@ pub fn configure(owner: Owner<'_>) -> Result<Settings> {
         backup,
         disk,
     })
+}
+
+/// out_file's defaults: chunks are files at the output's own `path`.
+fn at_path_of_output(section: &mut Element, output: &Element, home: Home<'_>) {
+    if !section.has("@type") {
+        section.set_param("@type", "file", output, "@type");
+    }
+    let has_home = home.root_dir.is_some() && home.id.is_some();
+    if !section.has("path") && !has_home && kind(section).is_some() {
+        section.copy_param(output, "path", "path");
+    }
 }
 
 /// The one flush parameter that stands on the `<match>` itself.

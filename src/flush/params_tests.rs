@@ -16,6 +16,8 @@ fn settings(head: &str, inside: &str) -> (std::result::Result<Settings, String>,
             keys: &keys,
             has_secondary: false,
             root_dir: Path::new("/nonexistent"),
+            workers: 1,
+            keeps_files: false,
         })
     });
     let said = config.warnings().iter().map(|one| one.line()).collect();
@@ -112,4 +114,35 @@ fn what_has_no_effect_is_said_with_its_line() {
             "{name}: {said:?}"
         );
     }
+}
+
+/// As in Fluentd; td-agent's chunks of such an output lie there.
+#[test]
+fn out_file_keeps_its_chunks_on_disk_at_its_own_path_unless_the_buffer_says_otherwise() {
+    let directory = |buffer: &str| {
+        let text = format!("<match>\n@type file\npath /var/x/log\n{buffer}</match>");
+        let config = Config::from_text(&text).expect("config");
+        let section = config.root().children().next().expect("a section");
+        let settings = configure(Owner {
+            section,
+            unbuffered: false,
+            keys: &ChunkKeys::default(),
+            has_secondary: false,
+            root_dir: Path::new("/nonexistent"),
+            workers: 1,
+            keeps_files: true,
+        });
+        settings.expect("valid").disk.map(|disk| disk.directory)
+    };
+    let at = |path: &str| Some(PathBuf::from(path));
+    assert_eq!(directory(""), at("/var/x/log"));
+    assert_eq!(
+        directory("<buffer>\n@type file\n</buffer>\n"),
+        at("/var/x/log")
+    );
+    assert_eq!(
+        directory("<buffer>\npath /var/b\n</buffer>\n"),
+        at("/var/b")
+    );
+    assert_eq!(directory("<buffer>\n@type memory\n</buffer>\n"), None);
 }

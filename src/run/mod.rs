@@ -145,6 +145,7 @@ fn wire(args: &Args, config: Config) -> Result<Ready, ConfigErrors> {
         .flatten();
     let settings = Settings {
         root_dir,
+        workers: system.workers,
         outputs,
         without_source: args.without_source,
         open_files: process::open_files(),

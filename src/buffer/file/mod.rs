@@ -8,6 +8,7 @@
 //! position of a tailed file never passes what a power cut would take. `fsync false` gives that up for the speed of the page cache:
 //! lines then survive the death of the process (kill -9), and a power cut loses what the kernel had not written back (30 s and more).
 
+mod adopt;
 mod check;
 mod claims;
 mod commit;
@@ -36,7 +37,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
-use tracing::warn;
+use tracing::{info, warn};
 
 pub use content::{Content, PIECE};
 pub use give_back::{Format, Given};
@@ -58,6 +59,8 @@ const FILE_MODE: u32 = 0o600;
 pub struct Settings {
     /// The directory.
     pub directory: PathBuf,
+    /// Where a Fluentd with several workers may have left others.
+    pub beside: Vec<PathBuf>,
     /// Names in it.
     pub naming: Naming,
     /// Whether receipts wait for the disk. Without it lines survive the death of the process only.
@@ -124,6 +127,12 @@ impl Storage {
         } = &self.settings;
         lock::prepare(directory, self.settings.directory_mode)?;
         let lock = lock::take(directory, &naming.lock())?;
+        let shown = directory.display();
+        let adopted = adopt::adopt(&self.settings);
+        let adopted = adopted.with_context(|| format!("cannot move chunks to {shown}"))?;
+        if adopted > 0 {
+            info!(plugin_id, path = %shown, chunks = adopted, "took chunks of other workers over");
+        }
         let disk = Directory::open(directory, self.settings.file_mode);
         let disk =
             disk.with_context(|| format!("cannot open buffer directory {}", directory.display()))?;

@@ -388,6 +388,7 @@ fn opened(settings: &Settings, compress: Compress, sim: &Arc<Sim>) -> Arc<Buffer
 pub fn settings(naming: Naming) -> Settings {
     Settings {
         directory: "buffer".into(),
+        beside: Vec::new(),
         naming,
         fsync: true,
         most_inflated: 1 << 20,

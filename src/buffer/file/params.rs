@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::name::{Kind, Naming};
-use super::{FILE_MODE, Settings};
+use super::{FILE_MODE, Settings, adopt};
 use crate::config::types::Size;
 use crate::config::{Element, Result};
 
@@ -53,17 +53,37 @@ pub struct Home<'a> {
     pub root_dir: Option<&'a Path>,
     /// `@id` of the output.
     pub id: Option<&'a str>,
+    /// `workers` of `<system>`: with several, Fluentd's worker 0 has `PATH/worker0`.
+    pub workers: u32,
 }
 
 /// Reads them. Looks at what stands at `path`, and changes nothing.
 pub fn configure(section: &Element, kind: Kind, home: Home<'_>) -> Result<Settings> {
     let params: Params = section.params()?;
+    let mut beside = Vec::new();
     let (directory, naming) = match (&params.path, home.root_dir, home.id) {
-        (Some(path), _, _) => place(section, &params, kind, Path::new(path))?,
-        (None, Some(root), Some(id)) => (
-            root.join("worker0").join(id).join("buffer"),
-            default_naming(&params, kind),
-        ),
+        (Some(path), _, _) => {
+            let (directory, naming) = place(section, &params, kind, Path::new(path))?;
+            let whole = directory == Path::new(path);
+            let of_worker = |number: usize| directory.join(format!("worker{number}"));
+            let own = match whole && home.workers > 1 {
+                true => of_worker(0),
+                false => directory.clone(),
+            };
+            if whole {
+                beside = adopt::beside(&own, of_worker);
+                beside.extend((own != directory).then(|| directory.clone()));
+            }
+            (own, naming)
+        }
+        (None, Some(root), Some(id)) => {
+            let of_worker = |number: usize| {
+                let worker = root.join(format!("worker{number}"));
+                worker.join(id).join("buffer")
+            };
+            beside = adopt::beside(&of_worker(0), of_worker);
+            (of_worker(0), default_naming(&params, kind))
+        }
         (None, _, _) => {
             let message = "'path' is required: <system> has no root_dir, or the output has no @id, from which a place could be made";
             return Err(section.error_at("@type", message).into());
@@ -78,6 +98,7 @@ pub fn configure(section: &Element, kind: Kind, home: Home<'_>) -> Result<Settin
     };
     Ok(Settings {
         directory,
+        beside,
         naming,
         fsync: params.fsync,
         most_inflated: params.decompression_size_limit.0,
@@ -141,6 +162,7 @@ mod tests {
     const NO_HOME: Home<'_> = Home {
         root_dir: None,
         id: None,
+        workers: 1,
     };
 
     fn section(params: &[(&str, &str)]) -> Element {
@@ -191,6 +213,7 @@ mod tests {
         let home = Home {
             root_dir: Some(Path::new("/var/lib/x")),
             id: Some("out"),
+            workers: 1,
         };
         let settings = configure(&section(&[]), Kind::File, home).expect("valid");
         assert_eq!(

@@ -38,6 +38,7 @@ struct Resumed {
 fn storage(formatted: bool) -> Storage {
     Storage::new(Settings {
         directory: "buffer".into(),
+        beside: Vec::new(),
         naming: Naming::file("buffer", ".log"),
         fsync: true,
         most_inflated: 8 << 20,
@@ -272,6 +273,7 @@ fn a_disk_that_refuses_to_set_aside_loses_nothing() {
         }));
         let storage = Storage::new(Settings {
             directory: "buffer".into(),
+            beside: Vec::new(),
             naming: Naming::file("buffer", ".log"),
             fsync: true,
             most_inflated: 1 << 20,

@@ -31,6 +31,7 @@ fn buffer(directory: &Path, naming: Naming) -> Arc<Buffer> {
     };
     let settings = Settings {
         directory: directory.to_owned(),
+        beside: Vec::new(),
         ..settings(naming)
     };
     Buffer::on_disk("out", ChunkKeys::tag(), limits, settings)
