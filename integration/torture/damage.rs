@@ -73,16 +73,21 @@ impl<'a> Files<'a> {
     }
 }
 
-/// Harms the chunks in this directory. `states` are the files in which positions are kept.
+/// Harms the chunks in this directory. `states` are the files in which positions are kept, `safe` tells of each line whether they count on it.
 ///
 /// # Errors
 /// When a file cannot be changed.
-pub fn harm(directory: &Path, states: &[PathBuf], rng: &mut Rng) -> Result<Vec<Damage>> {
+pub fn harm(
+    directory: &Path,
+    states: &[PathBuf],
+    safe: &[bool],
+    rng: &mut Rng,
+) -> Result<Vec<Damage>> {
     let mut done = Vec::new();
     for chunk in chunks::read(directory)? {
         if rng.u32(..SPARED) > 0 {
             let files = Files::of(&chunk);
-            done.extend(harm_one(&files, states, rng).with_context(|| format!("{chunk:?}"))?);
+            done.extend(harm_one(&files, states, safe, rng).with_context(|| format!("{chunk:?}"))?);
         }
     }
     if !done.is_empty() {
@@ -92,11 +97,20 @@ pub fn harm(directory: &Path, states: &[PathBuf], rng: &mut Rng) -> Result<Vec<D
 }
 
 /// One of the things that can be done to this chunk; each file has the other to make it good.
-fn harm_one(files: &Files, states: &[PathBuf], rng: &mut Rng) -> Result<Option<Damage>> {
+fn harm_one(
+    files: &Files,
+    states: &[PathBuf],
+    safe: &[bool],
+    rng: &mut Rng,
+) -> Result<Option<Damage>> {
     let side = Side::read(&files.side)?;
     let unsafe_tail = last_group_is_in_no_position(files, states)?
         .then(|| side.last_group())
-        .flatten();
+        .flatten()
+        .filter(|((start, _), _)| {
+            let is_safe = |line: u64| safe.get(line as usize).is_some_and(|safe| *safe);
+            !files.behind(*start as usize).any(is_safe)
+        });
     let choice = rng.u32(..8);
     Ok(match choice {
         0..3 if let Some((group, frame_end)) = unsafe_tail => {

@@ -242,7 +242,7 @@ impl<'a> Scene<'a> {
         *log += &format!("{KILLED} the pos_file says:\n{shown}---\n");
         let mut kill = self.look(shared, born, pos_file.as_deref(), kills)?;
         kill.faults.extend(flapping);
-        let damage = self.damage()?;
+        let damage = self.damage(&kill.claim.safe)?;
         for done in &damage {
             *log += &format!("--- {} {}\n", done.file, done.what);
         }
@@ -254,7 +254,7 @@ impl<'a> Scene<'a> {
     }
 
     /// Damages the buffer as the plan has it.
-    fn damage(&self) -> Result<Vec<Damage>> {
+    fn damage(&self, safe: &[bool]) -> Result<Vec<Damage>> {
         let directory = self.buffer("own");
         let mut rng = Rng::new();
         match self.plan.kind {
@@ -263,7 +263,7 @@ impl<'a> Scene<'a> {
                 let pos_file = self.pos_file("own");
                 let mut state = pos_file.clone().into_os_string();
                 state.push(".state");
-                damage::harm(&directory, &[pos_file, state.into()], &mut rng)
+                damage::harm(&directory, &[pos_file, state.into()], safe, &mut rng)
             }
             Kind::Wounded => damage::wound(&directory, &mut rng),
         }
