@@ -45,6 +45,20 @@ pub struct Limits {
     pub overflow: OverflowAction,
 }
 
+#[cfg(test)]
+impl Limits {
+    /// For tests: room for a few small batches.
+    pub const ROOMY: Limits = Limits {
+        chunk_bytes: 1000,
+        chunk_records: usize::MAX,
+        full_bytes: 950,
+        full_records: usize::MAX,
+        total_bytes: 10_000,
+        compress: Compress::Text,
+        overflow: OverflowAction::Block,
+    };
+}
+
 /// What is in the buffer, in numbers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Backlog {

@@ -51,19 +51,10 @@ impl Lull {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::buffer::{ChunkKeys, Compress, Limits, OverflowAction};
+    use crate::buffer::{ChunkKeys, Limits};
 
     fn buffer() -> Arc<Buffer> {
-        let limits = Limits {
-            chunk_bytes: 1000,
-            chunk_records: usize::MAX,
-            full_bytes: 950,
-            full_records: usize::MAX,
-            total_bytes: 10_000,
-            compress: Compress::Text,
-            overflow: OverflowAction::Block,
-        };
-        Buffer::new("forward.0", ChunkKeys::default(), limits)
+        Buffer::new("forward.0", ChunkKeys::default(), Limits::ROOMY)
     }
 
     async fn is_over_at_once(wait: impl Future<Output = ()>) -> bool {

@@ -6,15 +6,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::event::{Creditor, Entries, EventTime, Receipt};
 
-const ROOMY: Limits = Limits {
-    chunk_bytes: 1000,
-    chunk_records: usize::MAX,
-    full_bytes: 950,
-    full_records: usize::MAX,
-    total_bytes: 10_000,
-    compress: Compress::Text,
-    overflow: OverflowAction::Block,
-};
+const ROOMY: Limits = Limits::ROOMY;
 
 #[derive(Default)]
 struct Book(Mutex<Vec<(u64, bool)>>);

@@ -12,18 +12,17 @@ use crate::args::Chunk;
 use crate::buffer::file::inspect::{Inspection, Seen};
 use crate::format::json;
 
-/// Runs it on standard output.
-pub fn run(what: &Chunk) -> Result<ExitCode> {
+/// Runs it on standard output; `None` for what needs a configuration, as [`text`].
+pub fn run(what: &Chunk) -> Result<Option<ExitCode>> {
     let mut out = io::stdout().lock();
     let well = match what {
         Chunk::Ls { directory } => list(directory, &mut out),
         Chunk::Cat { directory, chunk } => cat(directory, chunk.as_deref(), &mut out),
         Chunk::Verify { directory } => verify(directory, &mut out),
         Chunk::Requeue { directory, tag } => requeue(directory, tag.as_deref(), &mut out),
-        // It needs a configuration: see `text`.
-        Chunk::Text => Ok(true),
+        Chunk::Text => return Ok(None),
     }?;
-    Ok(status(well))
+    Ok(Some(status(well)))
 }
 
 /// Makes of the chunks of this configuration's out_file and s3 what a Fluentd keeps.

@@ -18,7 +18,7 @@ use tracing::{Level, info, warn};
 
 use crate::agent::configure::{Settings, configure};
 use crate::agent::{Agent, Plan};
-use crate::args::{Args, Chunk, Command};
+use crate::args::{Args, Command};
 use crate::config::system::{LogFormat, LogLevel, System};
 use crate::config::{self, Config, ConfigErrors, Element, LoadOptions};
 use crate::control;
@@ -44,9 +44,9 @@ struct Ready {
 /// Runs as the command line says, until the process should end.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     if let Some(Command::Chunk { what }) = &args.command
-        && !matches!(what, Chunk::Text)
+        && let Some(status) = chunk::run(what)?
     {
-        return chunk::run(what);
+        return Ok(status);
     }
     if let Err(error) = std::fs::metadata(&args.config) {
         eprintln!(

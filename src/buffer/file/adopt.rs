@@ -29,7 +29,8 @@ pub fn adopt(settings: &Settings) -> io::Result<usize> {
             let Found::Data(name) = settings.naming.read(&name.to_string_lossy()) else {
                 continue;
             };
-            if !entry.file_type()?.is_file() {
+            // A chunk of this name that is here already stays, and so does the other.
+            if !entry.file_type()?.is_file() || settings.directory.join(name.data()).exists() {
                 continue;
             }
             for file in [settings.naming.side(name.id()), name.meta(), name.data()] {

@@ -33,16 +33,11 @@ fn chunk() -> Chunk {
 }
 
 fn buffer() -> Arc<Buffer> {
-    let limits = crate::buffer::Limits {
-        chunk_bytes: 1000,
-        chunk_records: usize::MAX,
-        full_bytes: 950,
-        full_records: usize::MAX,
-        total_bytes: 10_000,
-        compress: crate::buffer::Compress::Text,
-        overflow: crate::buffer::OverflowAction::Block,
-    };
-    Buffer::new("forward.0", ChunkKeys::default(), limits)
+    Buffer::new(
+        "forward.0",
+        ChunkKeys::default(),
+        crate::buffer::Limits::ROOMY,
+    )
 }
 
 fn millis(n: u64) -> Time {
