@@ -415,4 +415,27 @@ mod tests {
         );
         assert!(again.iter().all(|seen| seen.state != "broken"));
     }
+
+    #[test]
+    fn formatted_text_is_sound_whether_compressed_or_with_odd_bytes() {
+        let text = b"one\x7f\ntwo \xe9\n";
+        for compress in [Compress::Text, Compress::Gzip, Compress::Zstd] {
+            let place = tempfile::tempdir().expect("a directory");
+            let data = compress.pack(&[text]).expect("packed");
+            std::fs::write(place.path().join(format!("buffer.b{ID}.log")), data).expect("written");
+            let inspection = Inspection::open(place.path()).expect("opens");
+            let seen = inspection.chunks().expect("listed").remove(0);
+            let checked = inspection.verify(&seen).expect("readable");
+            assert!(checked.is_sound() && checked.records == 2, "{compress:?}");
+            let mut lines = Vec::new();
+            let mut take = |entry: RawEntry<'_>| {
+                lines.extend_from_slice(
+                    crate::event::formatted::line(entry.record).expect("a line"),
+                );
+                Ok(())
+            };
+            inspection.each(&seen, &mut take).expect("readable");
+            assert_eq!(lines, text);
+        }
+    }
 }
