@@ -52,6 +52,8 @@ struct State {
     /// Staged chunks of an earlier run, oldest first. Nothing is added to them: a crash may have come between their sending and their new
     /// name, and who drops chunks with a known id would drop what was added.
     left: Vec<Chunk>,
+    /// Queued chunks of an earlier run that are not checked yet: they go before `left`.
+    awaited: usize,
     queue: VecDeque<Chunk>,
     level: Backlog,
     lost: Lost,
@@ -157,35 +159,17 @@ impl Buffer {
         }
     }
 
-    /// Moves staged chunks for which `due` answers true to the queue, the oldest first and at most `room` of them.
-    pub fn enqueue_due(&self, room: usize, mut due: impl FnMut(&Chunk) -> bool) {
+    /// Moves staged chunks for which `due` answers true to the queue, the oldest first and at most `room` of them. Those of an earlier run
+    /// wait for what was queued before them.
+    pub fn enqueue_due(&self, room: usize, due: impl FnMut(&Chunk) -> bool) {
         let mut state = self.state();
-        let State {
-            stage, left, queue, ..
-        } = &mut *state;
-        let mut room = room;
-        let is_ready = |chunk: &mut Chunk| {
-            let is_ready = due(chunk) && room > 0;
-            room -= usize::from(is_ready);
-            is_ready
-        };
-        // They are older than all others.
-        left.extract_if(.., is_ready)
-            .for_each(|chunk| enqueue(queue, chunk));
-        let mut ready: Vec<(Instant, ChunkKey)> = stage
-            .values()
-            .filter(|chunk| due(chunk))
-            .map(|chunk| (chunk.created(), chunk.key().clone()))
-            .collect();
-        ready.sort_by_key(|(created, _)| *created);
-        ready.truncate(room);
-        let ready = ready.iter().filter_map(|(_, key)| stage.remove(key));
-        ready.for_each(|chunk| enqueue(queue, chunk));
+        let is_their_turn = state.awaited == 0;
+        move_due(&mut state, room, is_their_turn, due);
     }
 
     /// Moves the whole stage to the queue and wakes the flush workers.
     pub fn enqueue_all(&self) {
-        self.enqueue_due(usize::MAX, |_| true);
+        move_due(&mut self.state(), usize::MAX, true, |_| true);
         self.work.notify_one();
     }
 
@@ -433,6 +417,36 @@ impl Collector for Buffer {
         }
         self.append(stream, Instant::now(), SystemTime::now());
     }
+}
+
+fn move_due(
+    state: &mut State,
+    mut room: usize,
+    with_left: bool,
+    mut due: impl FnMut(&Chunk) -> bool,
+) {
+    let State {
+        stage, left, queue, ..
+    } = state;
+    if with_left {
+        let is_ready = |chunk: &mut Chunk| {
+            let is_ready = due(chunk) && room > 0;
+            room -= usize::from(is_ready);
+            is_ready
+        };
+        // They are older than all others.
+        left.extract_if(.., is_ready)
+            .for_each(|chunk| enqueue(queue, chunk));
+    }
+    let mut ready: Vec<(Instant, ChunkKey)> = stage
+        .values()
+        .filter(|chunk| due(chunk))
+        .map(|chunk| (chunk.created(), chunk.key().clone()))
+        .collect();
+    ready.sort_by_key(|(created, _)| *created);
+    ready.truncate(room);
+    let ready = ready.iter().filter_map(|(_, key)| stage.remove(key));
+    ready.for_each(|chunk| enqueue(queue, chunk));
 }
 
 fn enqueue(queue: &mut VecDeque<Chunk>, chunk: Chunk) {

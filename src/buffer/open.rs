@@ -52,23 +52,27 @@ impl Buffer {
         let broken = || self.state().lost.broken_chunks += 1;
         let left = storage.open(&self.name, &self.keys, broken)?;
         self.expect(&left);
-        let (staged, queued): (Vec<_>, Vec<_>) = left
+        let (staged, mut queued): (Vec<_>, Vec<_>) = left
             .into_iter()
-            .partition(|chunk| chunk.letter == Letter::Staged);
+            .partition(|chunk| chunk.letter == Letter::Staged && !self.is_full(chunk));
+        // Full ones would have been queued next.
+        queued.sort_by_key(|chunk| chunk.letter == Letter::Staged);
         // These are few, and the flush has to know when they are due.
         staged.into_iter().for_each(|chunk| self.bring_back(chunk));
         storage.start(&self.name)?;
         if queued.is_empty() {
             return Ok(());
         }
+        self.state().awaited = queued.len();
         let buffer = self.clone();
         let thread = thread::Builder::new().name(format!("resume.{}", self.name));
         let thread = thread.spawn(move || {
             let go_on = |_: &Left| !buffer.resuming.stop.load(Ordering::Relaxed);
-            queued
-                .into_iter()
-                .take_while(go_on)
-                .for_each(|chunk| buffer.bring_back(chunk));
+            for chunk in queued.into_iter().take_while(go_on) {
+                buffer.bring_back(chunk);
+                buffer.state().awaited -= 1;
+                buffer.work.notify_one();
+            }
         });
         let thread = thread.context("cannot start the thread that resumes a file buffer")?;
         self.resuming
@@ -152,6 +156,10 @@ impl Buffer {
                 "found chunks of an earlier run in the buffer, they are delivered first"
             );
         }
+    }
+
+    fn is_full(&self, left: &Left) -> bool {
+        left.len >= self.limits.full_bytes as u64 || left.records >= self.limits.full_records as u64
     }
 
     pub(super) fn bring_back(&self, left: Left) {

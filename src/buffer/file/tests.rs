@@ -131,6 +131,35 @@ async fn an_orderly_end_leaves_metadata_that_count_every_event() {
     assert_eq!(meta::Meta::decode(&meta).expect("sound").records, 3);
 }
 
+#[tokio::test]
+async fn staged_chunks_of_an_earlier_run_wait_for_those_that_were_queued() {
+    let place = tempfile::tempdir().expect("a directory");
+    let first = buffer(place.path(), Naming::file("buffer", ".log"));
+    first.open().expect("opens");
+    for n in 0..20 {
+        first.emit(batch(&n.to_string(), Receipt::none()));
+        first.enqueue_all();
+    }
+    first.emit(batch("staged", Receipt::none()));
+    first.close();
+    let second = buffer(place.path(), Naming::file("buffer", ".log"));
+    second.open().expect("opens");
+    let mut order = Vec::new();
+    while second.backlog().chunks > 0 {
+        second.enqueue_due(usize::MAX, |_| true);
+        match second.dequeue() {
+            Some(chunk) => {
+                order.push(chunk.read().await.expect("readable").concat());
+                chunk.purge();
+            }
+            None => second.work().await,
+        }
+    }
+    let staged = batch("staged", Receipt::none()).entries;
+    assert_eq!((order.len(), order.last()), (21, Some(&staged.to_vec())));
+    second.close();
+}
+
 #[test]
 fn a_second_buffer_on_the_same_files_is_refused() {
     let place = tempfile::tempdir().expect("a directory");
