@@ -108,6 +108,17 @@ impl Compress {
         (plain, rest)
     }
 
+    /// How many bytes of `data` that begin with a damaged member come before the next one that is whole; all where none is.
+    pub fn next_whole(data: &[u8], most: u64) -> usize {
+        let heads = memchr::memchr2_iter(0x1f, 0x28, data).filter(|at| *at > 0);
+        let is_whole = |at: &usize| {
+            let rest = &data[*at..];
+            let compress = Compress::of(rest);
+            compress != Compress::Text && compress.member(rest, most).1.is_ok()
+        };
+        heads.into_iter().find(is_whole).unwrap_or(data.len())
+    }
+
     /// How many bytes may be packed so that even what does not shrink takes no more than `most`.
     pub fn safely(self, most: usize) -> usize {
         match self {
@@ -158,6 +169,20 @@ mod tests {
             let entry = b"\x92\x01\x80";
             let packed = compress.pack(&[entry]).expect("packed");
             assert_eq!(Compress::of(&packed), compress);
+        }
+    }
+
+    #[test]
+    fn a_whole_member_is_found_behind_damage() {
+        for compress in [Compress::Gzip, Compress::Zstd] {
+            let whole = compress.pack(&[[7; 1000]]).expect("packed");
+            // As they may stand in compressed bytes.
+            let heads = b"\x1f\x8b\x08\x00 \x28\xb5\x2f\xfd".to_vec();
+            for damage in [&whole[..whole.len() / 2], &heads[..], b"x"] {
+                let data = [damage, &whole, &whole].concat();
+                assert_eq!(Compress::next_whole(&data, 1000), damage.len());
+                assert_eq!(Compress::next_whole(damage, 1000), damage.len());
+            }
         }
     }
 

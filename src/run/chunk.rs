@@ -56,8 +56,8 @@ fn shown(seen: &Seen) -> Value {
         "file": seen.file,
         "state": seen.state,
         "id": seen.id.to_string(),
-        "tag": seen.tag,
-        "timekey": seen.timekey,
+        "tag": seen.tag(),
+        "timekey": seen.timekey(),
         "bytes": seen.bytes,
         "records": seen.told,
         "trouble": seen.trouble,
@@ -75,7 +75,7 @@ fn cat(directory: &Path, only: Option<&str>, out: &mut impl Write) -> Result<boo
     let inspection = Inspection::open(directory)?;
     let wanted = |seen: &Seen| only.is_none_or(|text| seen.file.contains(text));
     for seen in inspection.chunks()?.into_iter().filter(wanted) {
-        let tag = json!(seen.tag);
+        let tag = json!(seen.tag());
         inspection.each(&seen, |entry| {
             let time = format!("{}.{:09}", entry.time.sec, entry.time.nsec);
             write!(

@@ -1,7 +1,7 @@
 //! What of a chunk's data can be read: whole `[time, record]` entries, as they are or in gzip members or zstd frames. Pure, over a reader.
 //!
 //! Groups of the side file whose checksum holds are taken as they are. Everything else is walked entry by entry up to the first that
-//! is cut or is none; what is behind it is lost up to the next sound group.
+//! is cut or is none; what is behind it is lost up to the next sound group or member.
 
 use std::io;
 use std::ops::Range;
@@ -12,6 +12,8 @@ use crate::event::msgpack::{Malformed, entries};
 
 /// How much is read at once.
 const WINDOW: usize = 1 << 20;
+/// How an entry begins as Fluentd writes it: an array of two, an EventTime.
+const ENTRY: &[u8] = b"\x92\xd7\x00";
 /// A gzip member that holds more is no chunk's.
 const MOST_INFLATED: u64 = 256 << 20;
 
@@ -172,12 +174,42 @@ fn walk(read: ReadAt<'_>, range: Range<u64>, checked: &mut Checked) -> io::Resul
                 size = if good > 0 { WINDOW } else { size * 2 }
             }
             Some(_) => {
-                checked.lost.push(at..range.end);
-                break;
+                let next = next_entry(read, at + 1..range.end)?;
+                checked.lost.push(at..next);
+                (at, size) = (next, WINDOW);
             }
         }
     }
     Ok(())
+}
+
+/// Where the first entry begins that looks like one and is whole; the end where none does.
+fn next_entry(read: ReadAt<'_>, range: Range<u64>) -> io::Result<u64> {
+    let mut at = range.start;
+    while at < range.end {
+        let left = range.end - at;
+        let mut window = vec![0; usize::try_from(left).unwrap_or(WINDOW).min(WINDOW)];
+        let got = read(at, &mut window)?;
+        // The next window begins so that it sees what this one cuts.
+        let mut step = match got.saturating_sub(ENTRY.len() - 1) as u64 {
+            step if step > 0 && (got as u64) < left => step,
+            _ => left,
+        };
+        for begin in memchr::memmem::find_iter(&window[..got], ENTRY) {
+            match count(&window[begin..got]) {
+                // It goes on behind the window: it is looked at from its own beginning, and believed where it is longer than one.
+                (0, _, Some(Malformed::Truncated)) if begin > 0 && (got as u64) < left => {
+                    step = begin as u64;
+                    break;
+                }
+                (0, _, Some(Malformed::Truncated)) if (got as u64) < left => return Ok(at),
+                (0, ..) => {}
+                _ => return Ok(at + begin as u64),
+            }
+        }
+        at += step;
+    }
+    Ok(range.end)
 }
 
 /// Bytes and number of the whole entries at the head, and why the next is none.
@@ -202,23 +234,40 @@ fn walk_packed(read: ReadAt<'_>, range: Range<u64>, checked: &mut Checked) -> io
     data.truncate(got);
     let mut at = 0;
     while at < data.len() {
-        let begin = range.start + at as u64;
-        let (plain, rest) = Compress::of(&data[at..]).member(&data[at..], MOST_INFLATED);
-        let (good, records, malformed) = count(&plain);
-        if let (Ok(rest), None) = (rest, malformed) {
-            at = data.len() - rest.len();
-            checked.keep(begin..range.start + at as u64, records);
+        let (rest, begin) = (&data[at..], range.start + at as u64);
+        if let Some(whole) = keep_head(rest, begin, checked)? {
+            at += whole;
             continue;
         }
-        if good > 0 {
-            let member = Compress::Gzip.pack(&[&plain[..good]])?;
-            checked.kept.push(Kept::Rebuilt(member));
-            checked.records += records;
-        }
-        checked.lost.push(begin..range.end);
-        return Ok(());
+        // What was appended later does not depend on it.
+        at += Compress::next_whole(rest, MOST_INFLATED);
+        checked.lost.push(begin..range.start + at as u64);
     }
     Ok(())
+}
+
+/// Keeps the member or the entries at the head of `rest`, and says how long they are. `None`: they are damaged, and what was sound of the
+/// member is kept.
+fn keep_head(rest: &[u8], begin: u64, checked: &mut Checked) -> io::Result<Option<usize>> {
+    let compress = Compress::of(rest);
+    if compress == Compress::Text {
+        let (good, records, _) = count(rest);
+        checked.keep(begin..begin + good as u64, records);
+        return Ok((good > 0).then_some(good));
+    }
+    let (plain, behind) = compress.member(rest, MOST_INFLATED);
+    let (good, records, malformed) = count(&plain);
+    if let (Ok(behind), None) = (behind, malformed) {
+        let len = rest.len() - behind.len();
+        checked.keep(begin..begin + len as u64, records);
+        return Ok(Some(len));
+    }
+    if good > 0 {
+        let member = Compress::Gzip.pack(&[&plain[..good]])?;
+        checked.kept.push(Kept::Rebuilt(member));
+        checked.records += records;
+    }
+    Ok(None)
 }
 
 /// The entries of a whole chunk, inflated where they are packed; fails beyond `most` bytes.

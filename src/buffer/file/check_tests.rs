@@ -170,6 +170,64 @@ fn a_group_whose_write_was_interrupted_is_cut_whatever_stands_there() {
 }
 
 #[test]
+fn members_behind_a_damaged_one_are_kept() {
+    let members = [
+        pack(&entry(b"one")),
+        pack(&entry(b"two")),
+        pack(&entry(b"three")),
+    ];
+    for at in 0..members[1].len() {
+        let mut data = members.concat();
+        data[members[0].len() + at] ^= 0xff;
+        let found = checked(&data, &[]);
+        let plain = unpack(&kept(&data, &found), 1 << 20).expect("readable");
+        let read: Vec<_> = entries(&plain)
+            .map(|entry| entry.expect("whole").bytes.to_vec())
+            .collect();
+        assert_eq!(read.first(), Some(&entry(b"one")), "{at}");
+        assert_eq!(read.last(), Some(&entry(b"three")), "{at}");
+        assert_eq!(found.records as usize, read.len());
+    }
+}
+
+#[test]
+fn what_is_no_member_behind_one_is_lost_and_nothing_else() {
+    for junk in [&b"x"[..], b"\x1f", b"\x92\x01"] {
+        let data = [pack(&entry(b"one")), junk.to_vec(), pack(&entry(b"two"))].concat();
+        let found = checked(&data, &[]);
+        assert_eq!((found.records, found.lost_bytes()), (2, junk.len() as u64));
+        let data = [pack(&entry(b"one")), junk.to_vec()].concat();
+        let found = checked(&data, &[]);
+        assert_eq!((found.records, found.lost_bytes()), (1, junk.len() as u64));
+    }
+}
+
+#[test]
+fn entries_behind_a_damaged_one_are_kept() {
+    let long = vec![b'z'; WINDOW];
+    for (damage, behind) in [
+        (5, &b"y"[..]),
+        (WINDOW - 20, b"y"),
+        (WINDOW - 2, b"y"),
+        (2 * WINDOW, &long),
+    ] {
+        let data = [
+            entry(b"one"),
+            vec![0xc1; damage],
+            entry(behind),
+            entry(b"last"),
+        ]
+        .concat();
+        let found = checked(&data, &[]);
+        assert_eq!(
+            (found.records, found.lost_bytes()),
+            (3, damage as u64),
+            "{damage}"
+        );
+    }
+}
+
+#[test]
 fn what_inflates_beyond_the_limit_is_refused() {
     let bomb = pack(&entry(&vec![0; 1 << 20]));
     let error = unpack(&bomb, 1000).expect_err("too large");

@@ -16,7 +16,7 @@ use super::meta::Meta;
 use super::name::{Letter, Name};
 use super::work::Work;
 use crate::buffer::{ChunkId, ChunkKey, Compress, Pieces};
-use crate::event::{EventStream, Receipt, Tag, Trace};
+use crate::event::{EventStream, Receipt, Trace};
 
 /// How much of a file is in memory at once while it is sent.
 pub const PIECE: usize = 1 << 20;
@@ -227,26 +227,12 @@ impl Content {
 
     /// The metadata for `NAME.meta`: the tag only where it is a chunk key.
     pub fn meta(&self, records: u64, modified: i64) -> Meta {
-        let variables = self.key.variables.as_ref();
-        let variable = |each: &crate::buffer::Variable| (each.key.to_string(), each.value.to_vec());
-        Meta {
-            timekey: self.key.timekey,
-            tag: self.key.metadata_tag().map(Tag::to_string),
-            variables: variables.map(|all| all.iter().map(variable).collect()),
-            seq: 0,
-            id: self.id,
-            records,
-            created: self.created,
-            modified,
-        }
+        Meta::of(&self.key, self.id, records, self.created, modified)
     }
 
-    /// The metadata for the side file: always with the tag.
+    /// The metadata for the side file.
     pub fn side_meta(&self) -> Meta {
-        Meta {
-            tag: Some(self.key.tag.to_string()),
-            ..self.meta(0, self.created)
-        }
+        Meta::beside(&self.key, self.id, self.created)
     }
 
     /// The letter that its file should have.

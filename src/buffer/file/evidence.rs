@@ -7,6 +7,7 @@
 //! | meta of the other letter (a crash between two renames) | taken without a tag | taken |
 //! | meta damaged or missing, side file sound | – | taken: the side file has the same metadata |
 //! | meta of another tag, timekey or variables than in the side file | taken | taken as the side file has it: that has a checksum |
+//! | meta damaged or missing, no chunk keys | taken | taken: all that they say is nothing |
 //! | meta damaged | taken without a tag (1.19: broken) | set aside |
 //! | meta missing, a name of v0.12 or of file_single | taken, v0.12 without a tag | taken, the name's key is the tag |
 //! | meta missing | taken without a tag | set aside |
@@ -93,6 +94,19 @@ pub fn weigh(evidence: &Evidence, keys: &ChunkKeys) -> Result<Known, Broken> {
     if let Some(named) = &evidence.named {
         return Ok(Known {
             key: named_key(named, keys),
+            records: 0,
+            created: evidence.modified,
+            modified: evidence.modified,
+            by_own_meta: false,
+        });
+    }
+    if !keys.tag && keys.time.is_none() && keys.fields.is_empty() {
+        // Nothing depends on what they would say.
+        return Ok(Known {
+            key: ChunkKey {
+                by_tag: false,
+                ..ChunkKey::of_tag(Tag::new(""))
+            },
             records: 0,
             created: evidence.modified,
             modified: evidence.modified,
@@ -296,6 +310,19 @@ mod tests {
         assert_eq!(tag(&nothing), Err(Broken::NoMeta));
         nothing.named = Some("app.access".into());
         assert_eq!(tag(&nothing).as_deref(), Ok("app.access"));
+    }
+
+    #[test]
+    fn without_chunk_keys_a_chunk_goes_on_without_metadata() {
+        for own in [None, Some(Err(Damaged::NoMap))] {
+            let bare = Evidence {
+                own,
+                ..evidence(Letter::Queued)
+            };
+            let known = weigh(&bare, &ChunkKeys::default()).expect("taken");
+            assert!(!known.key.by_tag && !known.by_own_meta);
+            assert!(weigh(&bare, &ChunkKeys::tag()).is_err());
+        }
     }
 
     #[test]

@@ -42,18 +42,6 @@ pub fn is_foreign(head: &[u8]) -> bool {
     record.is_some_and(|first| !matches!(first, 0x80..=0x8f | 0xde | 0xdf))
 }
 
-/// The text of a chunk, in one piece.
-pub fn inflate(data: Vec<u8>, most: u64) -> io::Result<Vec<u8>> {
-    let (mut text, mut rest) = (Vec::new(), &data[..]);
-    while Compress::of(rest) != Compress::Text {
-        let (member, behind) = Compress::of(rest).member(rest, most);
-        text.extend(member);
-        rest = behind?;
-    }
-    text.extend(rest);
-    Ok(text)
-}
-
 /// Gives the lines of a text as entries of this time, piece by piece; tells how many there are. False: stop.
 pub fn each_piece(
     read: ReadAt<'_>,
@@ -147,7 +135,7 @@ impl Left {
         };
         disk.sync(&part)?;
         let mut lost = 0;
-        if let Some((bytes, error)) = damage {
+        if let Some(Damage { bytes, error }) = damage {
             lost = bytes;
             let aside = link_aside(disk, &file)?;
             error!(
@@ -166,35 +154,46 @@ impl Left {
     }
 }
 
-/// Gives the lines of a compressed text, member by member: only one of them is in memory. Where one is damaged, what is sound of it goes on,
-/// and it is told how many packed bytes do not.
-fn each_member(
+/// What of a compressed text does not go on.
+pub struct Damage {
+    /// Packed bytes.
+    pub bytes: u64,
+    /// The first one's.
+    pub error: io::Error,
+}
+
+/// Gives the lines of a compressed text, member by member: only one of them is in memory. Of a damaged one, what is sound goes on. Tells how
+/// many lines there are.
+pub fn each_member(
     packed: &[u8],
     most: u64,
     time: EventTime,
     mut take: impl FnMut(Vec<u8>) -> io::Result<()>,
-) -> io::Result<(u64, Option<(u64, io::Error)>)> {
+) -> io::Result<(u64, Option<Damage>)> {
     let (mut rest, mut records) = (packed, 0);
+    let mut damage: Option<Damage> = None;
     while !rest.is_empty() {
-        let (mut member, behind) = Compress::of(rest).member(rest, most);
+        let (mut member, behind) = match Compress::of(rest) {
+            Compress::Text => (Vec::new(), Err(io::ErrorKind::InvalidData.into())),
+            compress => compress.member(rest, most),
+        };
         if behind.is_err() {
             // Half a line is none: the next would be written behind it.
             member.truncate(memchr::memrchr(b'\n', &member).map_or(0, |end| end + 1));
         }
         let mut read = |at: u64, buffer: &mut [u8]| Ok(copy(&member, at, buffer));
-        if Compress::of(rest) != Compress::Text {
-            records += each_piece(&mut read, 0..member.len() as u64, time, &mut take)?;
-        }
-        match behind {
-            Ok(behind) if behind.len() < rest.len() => rest = behind,
-            Ok(_) => {
-                let error = io::Error::new(io::ErrorKind::InvalidData, "it is not compressed");
-                return Ok((records, Some((rest.len() as u64, error))));
+        records += each_piece(&mut read, 0..member.len() as u64, time, &mut take)?;
+        rest = match behind {
+            Ok(behind) => behind,
+            Err(error) => {
+                let next = Compress::next_whole(rest, most);
+                let damage = damage.get_or_insert(Damage { bytes: 0, error });
+                damage.bytes += next as u64;
+                &rest[next..]
             }
-            Err(error) => return Ok((records, Some((rest.len() as u64, error)))),
-        }
+        };
     }
-    Ok((records, None))
+    Ok((records, damage))
 }
 
 /// Reads from what is in memory.
@@ -257,6 +256,32 @@ mod tests {
                 records as usize,
                 lines.split_inclusive(|b| *b == b'\n').count()
             );
+        }
+    }
+
+    #[test]
+    fn lines_of_members_behind_a_damaged_one_go_on() {
+        for compress in [Compress::Gzip, Compress::Zstd] {
+            let pack = |text: &[u8]| compress.pack(&[text]).expect("packed");
+            let second = pack(b"two\n");
+            for damaged in [&second[..second.len() - 5], &second[4..], b"x"] {
+                let packed = [&pack(b"one\n"), damaged, &pack(b"three\n")].concat();
+                let mut lines = Vec::new();
+                let mut take = |piece: Vec<u8>| {
+                    for entry in entries(&piece) {
+                        let entry = entry.expect("whole");
+                        lines.push(formatted::line(entry.record).expect("a line").to_vec());
+                    }
+                    Ok(())
+                };
+                let time = EventTime { sec: 7, nsec: 0 };
+                let (records, damage) =
+                    each_member(&packed, 1 << 20, time, &mut take).expect("taken");
+                assert_eq!(damage.expect("damaged").bytes, damaged.len() as u64);
+                assert_eq!(lines.first().expect("a line"), b"one\n");
+                assert_eq!(lines.last().expect("a line"), b"three\n");
+                assert_eq!(records as usize, lines.len());
+            }
         }
     }
 }

@@ -9,6 +9,7 @@ use anyhow::{Context, bail};
 use bytes::Bytes;
 
 use super::inspect::{Inspection, Seen};
+use super::looked::Looked;
 use super::name::Found;
 use super::resume::link_aside;
 use super::{Settings, lock};
@@ -41,10 +42,11 @@ pub fn give_back(
     let ours = |seen: &Seen| matches!(settings.naming.read(&seen.file), Found::Data(_));
     let mut given = Vec::new();
     for seen in inspection.chunks()?.into_iter().filter(ours) {
-        if inspection.holds_text(&seen)? {
+        let looked = inspection.read(&seen)?;
+        if looked.is_text {
             continue;
         }
-        let records = make_text(&inspection, &seen, compress, format);
+        let records = make_text(&inspection, &seen, &looked, compress, format);
         let file = seen.file;
         given.push(Given { file, records });
     }
@@ -54,16 +56,16 @@ pub fn give_back(
 fn make_text(
     inspection: &Inspection,
     seen: &Seen,
+    looked: &Looked,
     compress: Compress,
     format: Format<'_>,
 ) -> anyhow::Result<u64> {
     if let Some(trouble) = &seen.trouble {
         bail!("{trouble}");
     }
-    let tag = seen.tag.as_deref().context("its tag is not known")?;
-    let checked = inspection.verify(seen)?;
-    let entries = inspection.plain(seen, &checked)?;
-    let text = format(&Tag::new(tag), &entries)?;
+    let tag = seen.tag().context("its tag is not known")?;
+    let text = format(&Tag::new(tag), &looked.plain()?)?;
+    let checked = &looked.checked;
     let text = Bytes::from(compress.pack(&[text])?);
     let (disk, files) = (inspection.disk(), inspection.files(seen));
     if !checked.is_whole() && !checked.torn {

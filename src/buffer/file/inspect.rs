@@ -1,29 +1,25 @@
-//! Looks into a buffer directory, of Affluent or of Fluentd, and puts back what was set aside. Reading touches nothing, so it may be done
-//! beside a running agent; putting back takes the lock.
+//! Looks into a buffer directory, of Affluent or of Fluentd. Reading touches nothing, so it may be done beside a running agent.
 
 use std::io::{self, ErrorKind};
 use std::path::Path;
-use std::time::SystemTime;
 
-use anyhow::{Context, ensure};
+use anyhow::Context;
 use bytes::Bytes;
 
-use super::check::{self, Checked, Kept};
+use super::FILE_MODE;
+use super::check::Checked;
 use super::disk::{Directory, Disk, Entry, read as read_file};
 use super::evidence::{Evidence, weigh};
-use super::formatted;
+use super::looked::Looked;
 use super::meta::{self, Meta};
-use super::name::{Found, Letter, Name, Naming};
+use super::name::{Found, Kind, Letter, Name, Naming};
 use super::side::{self, Side};
-use super::{FILE_MODE, lock};
-use crate::buffer::{ChunkId, ChunkKeys, Compress};
+use crate::buffer::{ChunkId, ChunkKey, ChunkKeys};
 use crate::event::EventTime;
 use crate::event::msgpack::{RawEntry, entries};
 
 /// A chunk that is read here holds no more, compressed.
 const MOST_BYTES: usize = 1 << 30;
-/// A compressed chunk holds no more.
-const MOST_INFLATED: u64 = 1 << 30;
 
 /// A chunk in a directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,10 +30,8 @@ pub struct Seen {
     pub state: &'static str,
     /// Its id.
     pub id: ChunkId,
-    /// Its tag, where it is known.
-    pub tag: Option<String>,
-    /// Where its time slice begins, Unix seconds.
-    pub timekey: Option<i64>,
+    /// What its events have in common, where it is known.
+    pub key: Option<ChunkKey>,
     /// Bytes of data.
     pub bytes: u64,
     /// Events, as its metadata say.
@@ -56,6 +50,18 @@ pub(super) struct Files {
     pub side: String,
     /// Fluentd's metadata.
     pub meta: String,
+}
+
+/// Names of the files of a new chunk.
+pub(super) struct NewFiles {
+    /// What is written before it takes the data's place.
+    pub part: String,
+    /// Checksums and positions.
+    pub side: String,
+    /// Fluentd's metadata, where the buffer has them.
+    pub meta: Option<String>,
+    /// The data.
+    pub data: String,
 }
 
 /// A directory that is looked into.
@@ -112,13 +118,9 @@ impl Inspection {
             modified: entry.modified,
         };
         let known = weigh(&evidence, &self.keys);
-        let (tag, timekey, told) = match &known {
-            Ok(known) => (
-                Some(known.key.tag.to_string()),
-                known.key.timekey,
-                Some(known.records),
-            ),
-            Err(_) => (None, None, None),
+        let (key, told, trouble) = match known {
+            Ok(known) => (Some(known.key), Some(known.records), None),
+            Err(broken) => (None, None, Some(broken.to_string())),
         };
         Ok(Some(Seen {
             file: entry.name.clone(),
@@ -128,11 +130,10 @@ impl Inspection {
                 (false, Letter::Queued) => "queued",
             },
             id: name.id(),
-            tag: tag.filter(|tag| !tag.is_empty()),
-            timekey,
+            key,
             bytes: entry.len,
             told,
-            trouble: known.err().map(|broken| broken.to_string()),
+            trouble,
             name,
             naming,
         }))
@@ -159,27 +160,7 @@ impl Inspection {
 
     /// Checks the data of a chunk. Those of one that was set aside are read without their checksums: a sound chunk may have them now.
     pub fn verify(&self, seen: &Seen) -> io::Result<Checked> {
-        let groups = match seen.state {
-            "broken" => Vec::new(),
-            _ => self.side(&seen.naming, &seen.name)?.groups,
-        };
-        let mut read = |at: u64, buffer: &mut [u8]| self.disk.read_at(&seen.file, at, buffer);
-        let checked = check::check(&mut read, seen.bytes, &groups)?;
-        if checked.records > 0 || !groups.is_empty() || !self.holds_text(seen)? {
-            return Ok(checked);
-        }
-        // Lines that a Fluentd has formatted.
-        let data = read_file(&self.disk, &seen.file, MOST_BYTES.min(seen.bytes as usize))?;
-        let Ok(text) = formatted::inflate(data, MOST_INFLATED) else {
-            return Ok(checked);
-        };
-        let mut read = |at: u64, buffer: &mut [u8]| Ok(formatted::copy(&text, at, buffer));
-        let range = 0..text.len() as u64;
-        Ok(Checked {
-            kept: vec![Kept::Range(0..seen.bytes)],
-            records: formatted::each_piece(&mut read, range, time_of(seen), |_| Ok(()))?,
-            ..Checked::default()
-        })
+        Ok(self.read(seen)?.checked)
     }
 
     /// Gives each readable event of a chunk.
@@ -188,40 +169,19 @@ impl Inspection {
         seen: &Seen,
         mut take: impl FnMut(RawEntry<'_>) -> io::Result<()>,
     ) -> io::Result<()> {
-        let checked = self.verify(seen)?;
-        let plain = self.plain(seen, &checked)?;
+        let plain = self.read(seen)?.plain()?;
         entries(&plain)
             .filter_map(Result::ok)
             .try_for_each(&mut take)
     }
 
-    /// Whether the data are lines that were formatted, plain or compressed.
-    pub(super) fn holds_text(&self, seen: &Seen) -> io::Result<bool> {
-        if !self.side(&seen.naming, &seen.name)?.groups.is_empty() {
-            return Ok(false);
-        }
-        let data = read_file(&self.disk, &seen.file, MOST_BYTES.min(seen.bytes as usize))?;
-        let first = match Compress::of(&data) {
-            Compress::Text => data,
-            packed => packed.member(&data, MOST_INFLATED).0,
+    pub(super) fn read(&self, seen: &Seen) -> io::Result<Looked> {
+        let groups = match seen.state {
+            "broken" => Vec::new(),
+            _ => self.side(&seen.naming, &seen.name)?.groups,
         };
-        Ok(formatted::is_foreign(&first))
-    }
-
-    /// Its entries that can be read, inflated; those of formatted lines where it holds such.
-    pub(super) fn plain(&self, seen: &Seen, checked: &Checked) -> io::Result<Vec<u8>> {
-        let data = self.kept(seen, checked)?;
-        if checked.kept.len() != 1 || !self.holds_text(seen)? {
-            return check::unpack(&data, MOST_INFLATED);
-        }
-        let data = formatted::inflate(data, MOST_INFLATED)?;
-        let mut read = |at: u64, buffer: &mut [u8]| Ok(formatted::copy(&data, at, buffer));
-        let mut plain = Vec::new();
-        formatted::each_piece(&mut read, 0..data.len() as u64, time_of(seen), |piece| {
-            plain.extend(piece);
-            Ok(())
-        })?;
-        Ok(plain)
+        let data = read_file(&self.disk, &seen.file, MOST_BYTES.min(seen.bytes as usize))?;
+        Looked::at(data, &groups, seen.time())
     }
 
     pub(super) fn disk(&self) -> &dyn Disk {
@@ -237,6 +197,27 @@ impl Inspection {
         }
     }
 
+    /// Names of the files of a new queued chunk in place of this one.
+    pub(super) fn new_files(&self, seen: &Seen, id: ChunkId, key: &str) -> NewFiles {
+        let name = seen.naming.name(id, Letter::Queued, key);
+        NewFiles {
+            part: seen.naming.part(id),
+            side: seen.naming.side(id),
+            meta: (seen.naming.kind == Kind::File).then(|| name.meta()),
+            data: name.data(),
+        }
+    }
+
+    /// Where its metadata are where they were set aside with it.
+    pub(super) fn meta_aside(&self, seen: &Seen) -> String {
+        seen.file.replacen(&seen.name.data(), &seen.name.meta(), 1)
+    }
+
+    /// The lock of its buffer.
+    pub(super) fn lock_of(&self, seen: &Seen) -> String {
+        seen.naming.lock()
+    }
+
     /// Its metadata with this number of events, where they say another.
     pub(super) fn meta_with(&self, seen: &Seen, records: u64) -> io::Result<Option<Bytes>> {
         Ok(match self.meta(&seen.name.meta())? {
@@ -246,98 +227,34 @@ impl Inspection {
             _ => None,
         })
     }
-
-    fn kept(&self, seen: &Seen, checked: &Checked) -> io::Result<Vec<u8>> {
-        let all = read_file(&self.disk, &seen.file, MOST_BYTES.min(seen.bytes as usize))?;
-        let part = |kept: &Kept| match kept {
-            Kept::Range(range) => all
-                .get(range.start as usize..range.end as usize)
-                .unwrap_or(&[])
-                .to_vec(),
-            Kept::Rebuilt(bytes) => bytes.clone(),
-        };
-        Ok(checked.kept.iter().flat_map(part).collect())
-    }
-
-    /// Makes queued chunks of those that were set aside, as far as they can be read: with a new id each, since the old one may have been
-    /// delivered. `tag` is for those whose own is lost. Gives what became of each: events that are queued again, or why not.
-    pub fn requeue(
-        &self,
-        directory: &Path,
-        tag: Option<&str>,
-    ) -> anyhow::Result<Vec<(Seen, Result<u64, String>)>> {
-        let mut done = Vec::new();
-        for seen in self
-            .chunks()?
-            .into_iter()
-            .filter(|seen| seen.state == "broken")
-        {
-            let _lock = lock::take(directory, &seen.naming.lock())?;
-            let requeued = self
-                .requeue_one(&seen, tag)
-                .map_err(|error| format!("{error:#}"));
-            done.push((seen, requeued));
-        }
-        Ok(done)
-    }
-
-    fn requeue_one(&self, seen: &Seen, tag: Option<&str>) -> anyhow::Result<u64> {
-        let tag = seen
-            .tag
-            .as_deref()
-            .or(tag)
-            .context("its tag is not known: give it with --tag")?;
-        let checked = self.verify(seen)?;
-        ensure!(checked.records > 0, "no record of it can be read");
-        let id = ChunkId::new(SystemTime::now());
-        let now = i64::try_from(
-            SystemTime::now()
-                .duration_since(SystemTime::UNIX_EPOCH)?
-                .as_secs(),
-        )?;
-        let meta = Meta {
-            timekey: seen.timekey,
-            tag: Some(tag.to_owned()),
-            variables: None,
-            seq: 0,
-            id,
-            records: checked.records,
-            created: now,
-            modified: now,
-        };
-        let name = seen.naming.name(id, Letter::Queued, tag);
-        let part = seen.naming.part(id);
-        self.disk
-            .create(&part, &[self.kept(seen, &checked)?.into()])?;
-        self.disk
-            .create(&seen.naming.side(id), &[side::head(&meta).into()])?;
-        self.disk.create(&name.meta(), &[meta.encode().into()])?;
-        for file in [&part, &seen.naming.side(id), &name.meta()] {
-            self.disk.sync(file)?;
-        }
-        self.disk.rename(&part, &name.data())?;
-        self.disk.sync_directory()?;
-        self.disk.remove(&seen.file)?;
-        // There are none where only the data were damaged.
-        let _ = self
-            .disk
-            .remove(&seen.file.replacen(&seen.name.data(), &seen.name.meta(), 1));
-        Ok(checked.records)
-    }
 }
 
-/// The time of lines that were formatted: that of their slice.
-fn time_of(seen: &Seen) -> EventTime {
-    let sec = u32::try_from(seen.timekey.unwrap_or_default());
-    EventTime {
-        sec: sec.unwrap_or_default(),
-        nsec: 0,
+impl Seen {
+    /// Its tag, where it is known.
+    pub fn tag(&self) -> Option<&str> {
+        let tag = self.key.as_ref().map(|key| key.tag.as_str());
+        tag.filter(|tag| !tag.is_empty())
+    }
+
+    /// Where its time slice begins, Unix seconds.
+    pub fn timekey(&self) -> Option<i64> {
+        self.key.as_ref()?.timekey
+    }
+
+    /// The time of lines that were formatted: that of their slice.
+    fn time(&self) -> EventTime {
+        let sec = u32::try_from(self.timekey().unwrap_or_default());
+        EventTime {
+            sec: sec.unwrap_or_default(),
+            nsec: 0,
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::buffer::Compress;
     use crate::event::{Entries, EventTime};
 
     const ID: &str = "660d594200885010eead92f8e879e0bd";
@@ -368,7 +285,7 @@ mod tests {
         let chunks = inspection.chunks().expect("listed");
         let seen: Vec<_> = chunks
             .iter()
-            .map(|seen| (seen.state, seen.tag.as_deref(), seen.trouble.is_some()))
+            .map(|seen| (seen.state, seen.tag(), seen.trouble.is_some()))
             .collect();
         assert_eq!(
             seen,
@@ -407,13 +324,52 @@ mod tests {
         let again = inspection.chunks().expect("listed");
         let back = again
             .iter()
-            .find(|seen| seen.tag.as_deref() == Some("app"))
+            .find(|seen| seen.tag() == Some("app"))
             .expect("queued");
         assert_eq!(
             (back.state, back.told, back.bytes),
             ("queued", Some(1), entry("one").len() as u64)
         );
         assert!(again.iter().all(|seen| seen.state != "broken"));
+    }
+
+    #[test]
+    fn what_a_chunk_is_keyed_by_comes_back_with_it() {
+        let place = tempfile::tempdir().expect("a directory");
+        let write = |name: String, content: &[u8]| {
+            std::fs::write(place.path().join(name), content).expect("written")
+        };
+        let meta = Meta {
+            timekey: Some(3600),
+            tag: None,
+            variables: Some(vec![("host".into(), b"\xa1h".to_vec())]),
+            seq: 0,
+            id: ChunkId::from_hex(ID).expect("an id"),
+            records: 1,
+            created: 1,
+            modified: 1,
+        };
+        write(format!("buffer.q{ID}.log.broken"), &entry("one"));
+        write(format!("buffer.q{ID}.log.meta.broken"), &meta.encode());
+        let inspection = Inspection::open(place.path()).expect("opens");
+        let requeued = inspection.requeue(place.path(), None).expect("not locked");
+        assert_eq!(requeued[0].1, Ok(1));
+        let back = inspection.chunks().expect("listed").remove(0);
+        let told = inspection.meta(&back.name.meta()).expect("readable");
+        let told = told.expect("there").expect("sound");
+        assert_eq!((told.timekey, told.tag), (meta.timekey, None));
+        assert_eq!(told.variables, meta.variables);
+    }
+
+    #[test]
+    fn chunks_of_v0_12_are_seen() {
+        let place = tempfile::tempdir().expect("a directory");
+        let file = place.path().join("secure.app.access.q5a1b2c3d4e5f6071.log");
+        std::fs::write(file, entry("one")).expect("written");
+        let inspection = Inspection::open(place.path()).expect("opens");
+        let seen = inspection.chunks().expect("listed").remove(0);
+        assert_eq!((seen.state, seen.tag()), ("queued", Some("app.access")));
+        assert_eq!(inspection.verify(&seen).expect("readable").records, 1);
     }
 
     #[test]

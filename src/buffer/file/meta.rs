@@ -10,7 +10,8 @@
 //! Older Fluentds wrote the bare map; it is read, too. Reading is as strict as Fluentd 1.19: what 1.18 takes as a chunk without a tag
 //! is damaged, since its lines could go nowhere.
 
-use crate::buffer::ChunkId;
+use crate::buffer::{ChunkId, ChunkKey, Variable};
+use crate::event::Tag;
 use crate::event::msgpack::{
     read_map_header, read_text, skip_value, write_bin, write_int, write_map_header, write_str,
     write_uint,
@@ -63,6 +64,29 @@ pub enum Damaged {
 }
 
 impl Meta {
+    /// Those of a chunk: the tag only where it is a chunk key.
+    pub fn of(key: &ChunkKey, id: ChunkId, records: u64, created: i64, modified: i64) -> Meta {
+        let variable = |each: &Variable| (each.key.to_string(), each.value.to_vec());
+        Meta {
+            timekey: key.timekey,
+            tag: key.metadata_tag().map(Tag::to_string),
+            variables: (key.variables.as_ref()).map(|all| all.iter().map(variable).collect()),
+            seq: 0,
+            id,
+            records,
+            created,
+            modified,
+        }
+    }
+
+    /// Those for the side file of a new chunk: always with the tag.
+    pub fn beside(key: &ChunkKey, id: ChunkId, created: i64) -> Meta {
+        Meta {
+            tag: Some(key.tag.to_string()),
+            ..Meta::of(key, id, 0, created, created)
+        }
+    }
+
     /// The bytes of the file.
     pub fn encode(&self) -> Vec<u8> {
         let map = self.encode_map();

@@ -19,10 +19,12 @@ mod formatted;
 mod give_back;
 pub mod inspect;
 mod lock;
+mod looked;
 mod meta;
 mod name;
 pub mod params;
 mod recall;
+mod requeue;
 mod resume;
 mod side;
 #[cfg(test)]

@@ -112,12 +112,10 @@ impl Naming {
 
     /// How the chunks of a buffer are named of which this is one.
     pub fn guess(name: &str) -> Option<Naming> {
-        let id = |part: &str| {
-            let digits = part.strip_prefix(['b', 'q'])?;
-            ChunkId::from_hex(digits).filter(|_| digits.len() == 32)
-        };
+        let id = |part: &str| ChunkId::from_hex(part.strip_prefix(['b', 'q'])?);
         let parts: Vec<&str> = name.split('.').collect();
         let at = parts.iter().rposition(|part| id(part).is_some())?;
+        let is_v0_12 = parts[at].len() == 17;
         if parts.last() == Some(&"meta") {
             return None;
         }
@@ -128,7 +126,11 @@ impl Naming {
             .iter()
             .map(|part| format!(".{part}"))
             .collect::<String>();
-        (at > 0).then(|| Naming::file(&parts[..at].join("."), &suffix))
+        match is_v0_12 {
+            // Its key may have points, and most often the prefix has none.
+            true => (at > 1).then(|| Naming::file(parts[0], &suffix)),
+            false => (at > 0).then(|| Naming::file(&parts[..at].join("."), &suffix)),
+        }
     }
 
     /// The name of a new chunk. `key` is the text of its tag or field; only file_single writes it.
