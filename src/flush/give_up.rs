@@ -58,8 +58,7 @@ impl Flusher {
                 chunk.purge();
             }
             Err(reason) => {
-                self.retries()
-                    .failed(chunk.id(), Target::Secondary, Instant::now(), 0.0);
+                self.retries().postpone(chunk.id(), Instant::now());
                 error!(
                     plugin_id = self.id, chunk = %chunk.id(), error = format!("{reason:#}"),
                     "cannot back up the chunk, it stays in the queue and is tried again"

@@ -371,7 +371,7 @@ impl Flusher {
             .bytes
             .fetch_add(chunk.len() as u64, Ordering::Relaxed);
         self.delivered.chunks.fetch_add(1, Ordering::Relaxed);
-        if self.retries().succeeded(chunk.id(), target) {
+        if (self.retries()).succeeded(chunk.id(), target, Instant::now()) {
             let by = if target == Target::Primary {
                 ""
             } else {
@@ -452,13 +452,17 @@ async fn reach(pace: &mut watch::Receiver<Pace>, wanted: Pace) {
     let _ = pace.wait_for(|pace| *pace == wanted).await;
 }
 
-/// Completes when the output has delivered all it can without a failure: the buffer is empty, or an attempt failed (its
-/// lines stay where they are), or nothing has left the buffer for `patience`.
+/// Completes when the output has delivered all it can: the buffer is empty, or the output is at fault, or every chunk that is left has failed
+/// (their lines stay where they are), or nothing has left the buffer for `patience`.
 pub async fn flushed(flusher: &Flusher, patience: Duration) {
     let errors = || flusher.delivered.errors.load(Ordering::Relaxed);
     let failed_before = errors();
+    let has_failed = |chunks| {
+        let retries = flusher.retries();
+        errors() > failed_before && (retries.at_fault() || retries.waiting() >= chunks)
+    };
     let mut last = (flusher.backlog(), Instant::now());
-    while flusher.backlog().chunks > 0 && errors() == failed_before && last.1.elapsed() < patience {
+    while last.0.chunks > 0 && !has_failed(last.0.chunks) && last.1.elapsed() < patience {
         tokio::select! {
             () = flusher.buffer.emptied() => return,
             () = tokio::time::sleep(Duration::from_millis(20)) => {}

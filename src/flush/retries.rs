@@ -2,8 +2,9 @@
 //!
 //! Limits, waits and the change to the secondary count for each chunk ([`Retry`], with Fluentd's formulas). A chunk that fails alone waits
 //! alone: the others go around it. When two chunks have failed and none has passed between them, the output itself is at fault: then all
-//! wait together, by the same formula but for at most [`LONGEST_HOLD`], and the chunk that waits longest for its turn is the next to try. A
-//! chunk that is due at its secondary, or for its last attempt, does not wait for the others.
+//! wait together, by the same formula but for at most [`LONGEST_HOLD`] and not for their own time, and the chunk that waits longest for its
+//! turn is the next to try. When one passes, all others are tried. A chunk that is due at its secondary, or for its last attempt, does not
+//! wait for the others.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -107,14 +108,25 @@ impl Retries {
     }
 
     /// The chunk was written. Tells whether it, or the whole output, had failed before.
-    pub fn succeeded(&mut self, id: ChunkId, target: Target) -> bool {
+    pub fn succeeded(&mut self, id: ChunkId, target: Target, now: Instant) -> bool {
         let known = self.failed.remove(&id).is_some();
         if target == Target::Secondary {
             // This says nothing about the output itself.
             return known;
         }
         self.suspect = None;
-        self.hold.succeeded() || known
+        let was_at_fault = self.hold.succeeded();
+        if was_at_fault {
+            // They failed because of the output.
+            self.hurry(now);
+        }
+        was_at_fault || known
+    }
+
+    /// The chunk was given up and nobody took it.
+    pub fn postpone(&mut self, id: ChunkId, now: Instant) {
+        let (settings, longest) = (self.settings.clone(), self.longest_hold());
+        self.entry(id).retry.postpone(now, &settings, longest);
     }
 
     /// Somebody asked for attempts now (a forced flush, a termination): the waits end, the counts go on.
@@ -148,10 +160,12 @@ impl Retries {
             };
             self.hold.failed(now, &hold, luck);
         }
-        if verdict == Verdict::GiveUp {
-            self.failed.remove(&id);
+        match (verdict, self.failed.get(&id)) {
+            (Verdict::RetryAt(next), Some(failed)) => {
+                Verdict::RetryAt(self.ready_at(failed).unwrap_or(next))
+            }
+            _ => verdict,
         }
-        verdict
     }
 
     fn longest_hold(&self) -> Duration {
@@ -178,11 +192,10 @@ impl Retries {
     }
 
     fn ready_at(&self, failed: &Failed) -> Option<Instant> {
-        let held = match failed.retry.waits_for_others(&self.settings) {
-            true => self.hold.next(),
-            false => None,
-        };
-        failed.retry.next().max(held)
+        match self.hold.next() {
+            Some(held) if failed.retry.waits_for_others(&self.settings) => Some(held),
+            _ => failed.retry.next(),
+        }
     }
 }
 

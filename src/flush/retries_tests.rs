@@ -33,7 +33,7 @@ fn a_chunk_that_fails_alone_waits_alone() {
     fail(&mut retries, poison, now);
     assert_eq!(retries.rank(poison, now), None);
     assert_eq!(retries.rank(good, now), Some(1));
-    assert!(!retries.succeeded(good, Target::Primary));
+    assert!(!retries.succeeded(good, Target::Primary, now));
     fail(&mut retries, poison, now + Duration::from_secs(1));
     assert!(!retries.at_fault());
     assert_eq!(retries.times(poison), 1);
@@ -55,7 +55,7 @@ fn two_chunks_that_fail_with_no_success_between_them_hold_up_all() {
         [fresh, first, second].map(|id| retries.rank(id, then)),
         [Some(0), Some(1), Some(2)]
     );
-    assert!(retries.succeeded(fresh, Target::Primary));
+    assert!(retries.succeeded(fresh, Target::Primary, now));
     assert_eq!(retries.rank(id(), then), Some(1));
     assert!(retries.in_trouble() && !retries.at_fault());
 }
@@ -66,7 +66,7 @@ fn a_success_of_the_secondary_says_nothing_about_the_output() {
     let (first, second) = (id(), id());
     fail(&mut retries, first, now);
     fail(&mut retries, second, now);
-    assert!(retries.succeeded(first, Target::Secondary));
+    assert!(retries.succeeded(first, Target::Secondary, now));
     assert!(retries.at_fault());
 }
 
@@ -98,8 +98,27 @@ fn a_chunk_at_its_limit_is_given_up_alone() {
     fail(&mut retries, second, now);
     let then = now + Duration::from_secs(1);
     assert_eq!(fail(&mut retries, first, then), Verdict::GiveUp);
-    assert_eq!(retries.waiting(), 1);
+    // Until somebody has taken it.
+    assert_eq!(retries.waiting(), 2);
+    assert!(retries.forget(first));
     assert_eq!(retries.times(second), 0);
+}
+
+#[test]
+fn an_output_that_is_back_gets_all_that_failed_while_it_was_away() {
+    let (mut retries, start) = (Retries::new(settings()), Instant::now());
+    let (first, second) = (id(), id());
+    let mut now = start;
+    // Until their own waits are far longer than the output is held.
+    for _ in 0..12 {
+        fail(&mut retries, first, now);
+        fail(&mut retries, second, now);
+        now += Duration::from_secs(60);
+    }
+    let ready = [first, second].map(|id| retries.rank(id, now).is_some());
+    assert_eq!(ready, [true, true], "the output is asked once a minute");
+    retries.succeeded(first, Target::Primary, now);
+    assert_eq!(retries.rank(second, now), Some(0));
 }
 
 #[test]
@@ -171,7 +190,7 @@ proptest! {
             if fails {
                 prop_assert!(matches!(fail(&mut retries, chosen, now), Verdict::RetryAt(next) if next > now));
             } else {
-                retries.succeeded(chosen, Target::Primary);
+                retries.succeeded(chosen, Target::Primary, now);
                 prop_assert!(!retries.at_fault());
             }
         }

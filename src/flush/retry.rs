@@ -64,8 +64,23 @@ struct Pending {
     since: Instant,
     steps: u32,
     next: Instant,
+    /// Somebody asked for an attempt before `next`.
+    asked: Option<Instant>,
     last_attempt: bool,
     secondary_from: Option<u32>,
+}
+
+impl Pending {
+    fn first(since: Instant, next: Instant) -> Pending {
+        Pending {
+            since,
+            steps: 0,
+            next,
+            asked: None,
+            last_attempt: false,
+            secondary_from: None,
+        }
+    }
 }
 
 /// The retry state of one chunk.
@@ -77,7 +92,7 @@ pub struct Retry {
 impl Retry {
     /// When the next attempt may be made; `None` where nothing is pending.
     pub fn next(&self) -> Option<Instant> {
-        self.pending.map(|pending| pending.next)
+        (self.pending).map(|pending| pending.asked.unwrap_or(pending.next))
     }
 
     /// Failures since the last success, minus one (Fluentd's `retry_times`).
@@ -110,11 +125,19 @@ impl Retry {
         self.pending.take().is_some()
     }
 
-    /// Somebody asked for an attempt now (a forced flush, a termination): the wait ends, the count goes on.
+    /// Somebody asked for an attempt now (a forced flush, a termination). It comes beside those of the formula: where it fails, nothing has
+    /// changed.
     pub fn hurry(&mut self, now: Instant) {
         if let Some(pending) = &mut self.pending {
-            pending.next = now;
+            pending.asked = Some(now.min(pending.next));
         }
+    }
+
+    /// It was given up and nobody took it: it is tried again, at most `longest` later, whatever the limits say.
+    pub fn postpone(&mut self, now: Instant, settings: &RetrySettings, longest: Duration) {
+        let pending = self.pending.get_or_insert(Pending::first(now, now));
+        pending.next = now + settings.interval(pending.steps, 0.0).min(longest);
+        pending.asked = None;
     }
 
     /// An attempt failed while the instance terminates: the next comes soon and nothing is given up, since the drain
@@ -124,36 +147,30 @@ impl Retry {
         let steps = self.pending.map_or(0, |pending| pending.steps + 1);
         let since = self.pending.map_or(now, |pending| pending.since);
         self.pending = Some(Pending {
-            since,
             steps,
-            next,
-            last_attempt: false,
-            secondary_from: None,
+            ..Pending::first(since, next)
         });
         Verdict::RetryAt(next)
     }
 
-    /// An attempt failed at `now`. `luck` is a random number from −1 to 1.
+    /// An attempt failed at `now`. `luck` is a random number from −1 to 1. What is given up stays pending until it is gone.
     pub fn failed(&mut self, now: Instant, settings: &RetrySettings, luck: f64) -> Verdict {
         let Some(mut pending) = self.pending else {
-            if settings.max_times == Some(0) {
-                return Verdict::GiveUp;
-            }
             let next = now + settings.wait;
-            self.pending = Some(Pending {
-                since: now,
-                steps: 0,
-                next,
-                last_attempt: false,
-                secondary_from: None,
-            });
-            return Verdict::RetryAt(next);
+            self.pending = Some(Pending::first(now, next));
+            return match settings.max_times {
+                Some(0) => Verdict::GiveUp,
+                _ => Verdict::RetryAt(next),
+            };
         };
-        if now >= pending.next {
-            pending.steps += 1;
+        pending.asked = None;
+        if now < pending.next {
+            self.pending = Some(pending);
+            return Verdict::RetryAt(pending.next);
         }
+        pending.steps += 1;
         if settings.max_times.is_some_and(|max| pending.steps >= max) || pending.last_attempt {
-            self.pending = None;
+            self.pending = Some(pending);
             return Verdict::GiveUp;
         }
         if self.target(now, settings) == Target::Secondary && pending.secondary_from.is_none() {
@@ -296,6 +313,57 @@ mod tests {
             }
         }
         assert_eq!((now - start).as_secs(), 8);
+    }
+
+    #[test]
+    fn an_attempt_that_was_asked_for_costs_none_of_the_formulas() {
+        let limited = RetrySettings {
+            max_times: Some(2),
+            ..settings()
+        };
+        for settings in [settings(), limited] {
+            let start = Instant::now();
+            let (mut retry, mut now, mut offsets) = (Retry::default(), start, vec![]);
+            loop {
+                offsets.push((now - start).as_secs_f64());
+                let Verdict::RetryAt(next) = retry.failed(now, &settings, 0.0) else {
+                    break;
+                };
+                let early = now + (next - now) / 2;
+                retry.hurry(early);
+                assert_eq!(retry.next(), Some(early));
+                assert_eq!(retry.failed(early, &settings, 0.0), Verdict::RetryAt(next));
+                assert_eq!(retry.next(), Some(next));
+                now = next;
+            }
+            assert_eq!(offsets, attempts(&settings));
+        }
+    }
+
+    #[test]
+    fn what_nobody_takes_is_tried_again_ever_more_slowly() {
+        for max_times in [0, 3] {
+            let limited = RetrySettings {
+                max_times: Some(max_times),
+                timeout: None,
+                ..settings()
+            };
+            let (mut retry, mut now, mut waits) = (Retry::default(), Instant::now(), vec![]);
+            let longest = Duration::from_secs(60);
+            for _ in 0..30 {
+                now = match retry.failed(now, &limited, 0.0) {
+                    Verdict::RetryAt(next) => next,
+                    Verdict::GiveUp => {
+                        retry.postpone(now, &limited, longest);
+                        let next = retry.next().expect("pending");
+                        waits.push((next - now).as_secs());
+                        next
+                    }
+                };
+            }
+            assert!(waits.is_sorted() && waits[0] > 0, "{waits:?}");
+            assert_eq!(waits.last(), Some(&60));
+        }
     }
 
     #[test]

@@ -421,3 +421,13 @@ async fn a_stop_does_not_wait_for_a_server_that_is_away() {
     flushed(&rig.flusher, Duration::from_secs(100_000)).await;
     assert_eq!(rig.flusher.backlog().records, 1);
 }
+
+#[tokio::test]
+async fn a_chunk_that_fails_at_a_stop_holds_up_none_of_the_others() {
+    let output = Script::new(&[Answer::Refuse]);
+    let rig = Rig::new(output.clone(), None, settings(FlushMode::Lazy));
+    (0..5).for_each(|_| rig.emit(960));
+    rig.flusher.force();
+    flushed(&rig.flusher, Duration::from_secs(100_000)).await;
+    assert_eq!((output.written().len(), rig.flusher.backlog().chunks), (4, 1));
+}

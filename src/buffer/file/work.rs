@@ -29,7 +29,7 @@ const GATHER: Duration = Duration::from_millis(4);
 /// …or when it has this many bytes.
 const GROUP: usize = 512 << 10;
 /// Sources wait while this many bytes are not durable.
-pub const MOST_PENDING: usize = 16 << 20;
+pub const MOST_PENDING: usize = 8 << 20;
 /// How often is looked whether side files may go.
 const TIDY: Duration = Duration::from_secs(1);
 /// How often a disk that refuses is tried again.

@@ -95,16 +95,14 @@ pub fn configure(section: &Element, context: &OutputContext) -> Result<Configure
         let message = "zstd is not supported: use text or gzip";
         errors.push(section.error_at("compress", message));
     }
-    for (key, there) in [
-        ("symlink_path", params.symlink_path.is_some()),
-        ("recompress", params.recompress),
-    ] {
-        if there {
-            let message = format!(
-                "'{key}' has no effect: it is about file buffers, and chunks are in memory"
-            );
-            section.warn_at(key, message);
-        }
+    if params.symlink_path.is_some() {
+        let message = "'symlink_path' has no effect: it would lead to the newest chunk, which holds events here and no text";
+        section.warn_at("symlink_path", message);
+    }
+    if params.recompress {
+        let message =
+            "'recompress' has no effect: what is written is always compressed from the events";
+        section.warn_at("recompress", message);
     }
     let lines = errors.collect(Lines::configure(section, "out_file"));
     let names = errors.collect(names(section, &params, &context.chunks));
