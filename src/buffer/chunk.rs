@@ -1,7 +1,7 @@
 //! A chunk: the unit that is sent, acknowledged and retried, with its id.
 
 use std::fmt;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -92,6 +92,8 @@ pub struct Chunk {
     compress: Compress,
     place: Place,
     len: usize,
+    /// The same, inflated; of a chunk that a restart left it is not known.
+    plain: usize,
     records: usize,
     created: Instant,
 }
@@ -119,6 +121,7 @@ impl Chunk {
                 receipts: Vec::new(),
             },
             len: 0,
+            plain: 0,
             records: 0,
             created: now,
         }
@@ -137,6 +140,7 @@ impl Chunk {
             compress: Compress::Text,
             place: Place::File(content),
             len,
+            plain: len,
             records,
             created,
         }
@@ -152,9 +156,16 @@ impl Chunk {
         self.compress
     }
 
-    /// Moves a batch in: no byte is copied.
+    /// Moves a batch in that is not compressed: no byte is copied.
     pub fn append(&mut self, stream: EventStream) {
+        let plain = stream.entries.len();
+        self.append_packed(stream, plain);
+    }
+
+    /// Moves a batch in that inflates to `plain` bytes.
+    pub(super) fn append_packed(&mut self, stream: EventStream, plain: usize) {
         self.len += stream.entries.len();
+        self.plain += plain;
         self.records += stream.count;
         match &mut self.place {
             Place::Memory { segments, receipts } => {
@@ -204,7 +215,7 @@ impl Chunk {
         }
     }
 
-    /// All its entries, each part whole entries: for whoever looks into them. At most `chunk_limit_size` bytes, before `compress`.
+    /// All its entries, each part whole entries: for whoever looks into them. `InvalidData` where they cannot be inflated, now or later.
     pub async fn read(&self) -> io::Result<Vec<Bytes>> {
         let (segments, compress) = match &self.place {
             Place::Memory { segments, .. } => (segments.clone(), self.compress),
@@ -215,6 +226,30 @@ impl Chunk {
         }
         // It may take long for a large chunk: not on a worker that others wait for.
         tokio::task::spawn_blocking(move || compress.unpack(segments)).await?
+    }
+
+    /// All its entries, or all bytes as they are kept where those cannot be inflated: for whoever keeps it for a human.
+    pub async fn read_or_kept(&self) -> io::Result<Vec<Bytes>> {
+        match self.read().await {
+            Err(error) if error.kind() == ErrorKind::InvalidData => {}
+            read => return read,
+        }
+        match &self.place {
+            Place::Memory { segments, .. } => Ok(segments.clone()),
+            Place::File(content) => {
+                let mut pieces = content.pieces(true).await?;
+                let mut all = Vec::new();
+                while pieces.left() > 0 {
+                    all.extend(pieces.next().await?);
+                }
+                Ok(all)
+            }
+        }
+    }
+
+    /// Bytes of its entries, inflated, of a chunk of this run.
+    pub fn plain(&self) -> usize {
+        self.plain
     }
 
     /// Bytes as they are kept.

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use jiff::Timestamp;
+use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 
 use crate::event::accessor::{Accessor, Found};
@@ -305,6 +306,24 @@ impl Timekey {
     /// The zone that slices are cut and named in.
     pub fn zone(&self) -> &TimeZone {
         &self.zone
+    }
+
+    /// The second in which the slice begins that a file name of v0.12 names: year, month, day, and what more there is of a time.
+    pub fn named(&self, text: &str) -> Option<i64> {
+        let digits: String = text.chars().filter(char::is_ascii_digit).collect();
+        let part = |at: usize| {
+            digits
+                .get(at..at + 2)
+                .map_or(Some(0), |two| two.parse().ok())
+        };
+        let year = digits.get(..4)?.parse().ok()?;
+        let (month, day) = (
+            digits.get(4..6)?.parse().ok()?,
+            digits.get(6..8)?.parse().ok()?,
+        );
+        let begin = DateTime::new(year, month, day, part(8)?, part(10)?, part(12)?, 0).ok()?;
+        let begin = begin.to_zoned(self.zone.clone()).ok()?;
+        Some(self.start_of(begin.timestamp().as_second()))
     }
 
     /// The second in which the slice of `sec` begins.

@@ -46,6 +46,9 @@ use fill::{Most, Oversized};
 use crate::event::msgpack::read_text;
 use crate::event::{Collector, EventStream, Room, Tag};
 
+/// A staged chunk that inflates to so much goes to the queue: whoever looks into it has it in memory whole.
+pub const MOST_PLAIN: usize = 32 << 20;
+
 #[derive(Default)]
 struct State {
     stage: HashMap<ChunkKey, Chunk>,
@@ -209,8 +212,8 @@ impl Buffer {
             .collect();
         let mut state = self.state();
         let mut is_news = false;
-        for (key, part) in parts {
-            is_news |= self.append_part(&mut state, key, part, now, clock);
+        for part in parts {
+            is_news |= self.append_part(&mut state, part, now, clock);
         }
         drop(state);
         // Whoever waits for a staged chunk knows when it is due: more in it is no news.
@@ -220,7 +223,7 @@ impl Buffer {
     }
 
     /// Events of one key as they are kept; in pieces where they are more than a chunk may be.
-    fn cut(&self, key: ChunkKey, part: EventStream) -> Vec<(ChunkKey, EventStream)> {
+    fn cut(&self, key: ChunkKey, part: EventStream) -> Vec<Part> {
         let Limits {
             chunk_bytes: bytes,
             chunk_records: records,
@@ -230,11 +233,7 @@ impl Buffer {
         if part.count <= records {
             let packed = packed(compress, &part.entries);
             if packed.len() <= bytes {
-                let part = EventStream {
-                    entries: packed,
-                    ..part
-                };
-                return vec![(key, part)];
+                return vec![Part::of(key, part, packed)];
             }
         }
         let most = Most {
@@ -257,22 +256,16 @@ impl Buffer {
             );
         }
         let keyed = |piece: EventStream| {
-            let entries = packed(compress, &piece.entries);
-            (key.clone(), EventStream { entries, ..piece })
+            let packed = packed(compress, &piece.entries);
+            Part::of(key.clone(), piece, packed)
         };
         cut.pieces.into_iter().map(keyed).collect()
     }
 
     /// Events of one key go to the staged chunk of this key. True where a worker has something new to wait for, or to write.
-    fn append_part(
-        &self,
-        state: &mut State,
-        key: ChunkKey,
-        part: EventStream,
-        now: Instant,
-        clock: SystemTime,
-    ) -> bool {
-        let (bytes, records) = (part.entries.len(), part.count);
+    fn append_part(&self, state: &mut State, part: Part, now: Instant, clock: SystemTime) -> bool {
+        let Part { key, stream, plain } = part;
+        let (bytes, records) = (stream.entries.len(), stream.count);
         let mut is_news = false;
         let State {
             stage,
@@ -299,7 +292,7 @@ impl Buffer {
                 empty.insert(fresh)
             }
         };
-        chunk.append(part);
+        chunk.append_packed(stream, plain);
         if self.is_complete(chunk) {
             is_news = true;
             let key = chunk.key().clone();
@@ -323,7 +316,9 @@ impl Buffer {
 
     /// Whether it goes to the queue without waiting for its time.
     fn is_complete(&self, chunk: &Chunk) -> bool {
-        chunk.len() >= self.limits.full_bytes || chunk.records() >= self.limits.full_records
+        chunk.len() >= self.limits.full_bytes
+            || chunk.records() >= self.limits.full_records
+            || chunk.plain() >= MOST_PLAIN
     }
 
     fn overfills(&self, chunk: &Chunk, bytes: usize, records: usize) -> bool {
@@ -352,6 +347,27 @@ impl Buffer {
     fn state(&self) -> MutexGuard<'_, State> {
         // No code under the lock panics half-way through a change, so a poisoned state is still whole.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Events of one key as they are kept.
+struct Part {
+    key: ChunkKey,
+    stream: EventStream,
+    /// Bytes of their entries, inflated.
+    plain: usize,
+}
+
+impl Part {
+    fn of(key: ChunkKey, stream: EventStream, packed: Bytes) -> Part {
+        Part {
+            key,
+            plain: stream.entries.len(),
+            stream: EventStream {
+                entries: packed,
+                ..stream
+            },
+        }
     }
 }
 

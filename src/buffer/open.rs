@@ -54,7 +54,7 @@ impl Buffer {
         self.expect(&left);
         let (staged, mut queued): (Vec<_>, Vec<_>) = left
             .into_iter()
-            .partition(|chunk| chunk.letter == Letter::Staged && !self.is_full(chunk));
+            .partition(|chunk| chunk.is_staged() && !self.is_full(chunk));
         // Full ones would have been queued next.
         queued.sort_by_key(|chunk| chunk.letter == Letter::Staged);
         // These are few, and the flush has to know when they are due.
@@ -181,9 +181,9 @@ impl Buffer {
                 state.resumed += records;
                 state.lost.salvaged_chunks += u64::from(lost > 0);
                 state.lost.unreadable_bytes += lost;
-                let created = instant_of(left.content.created);
+                let (created, is_staged) = (instant_of(left.content.created), left.is_staged());
                 let chunk = Chunk::on_disk(left.content, len as usize, records as usize, created);
-                if left.letter == Letter::Queued || self.is_complete(&chunk) {
+                if !is_staged || self.is_complete(&chunk) {
                     enqueue(&mut state.queue, chunk);
                 } else {
                     state.left.push(chunk);

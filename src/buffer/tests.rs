@@ -443,3 +443,25 @@ async fn a_worker_is_woken_for_a_new_chunk_and_not_for_more_in_a_staged_one() {
     buffer.emit(plain("b", 10));
     assert!(woken(&buffer).await);
 }
+
+#[test]
+fn a_compressed_chunk_is_full_when_whoever_reads_it_needs_much_memory() {
+    let limits = Limits {
+        compress: Compress::Zstd,
+        chunk_bytes: 64 << 20,
+        full_bytes: 8 << 20,
+        total_bytes: 1 << 30,
+        ..ROOMY
+    };
+    let buffer = Buffer::new("b", ChunkKeys::tag(), limits);
+    for _ in 0..80 {
+        buffer.emit(plain("a", 1 << 20));
+    }
+    buffer.enqueue_all();
+    let mut sizes = Vec::new();
+    while let Some(chunk) = buffer.dequeue() {
+        sizes.push(chunk.plain() >> 20);
+        chunk.purge();
+    }
+    assert_eq!(sizes, [32, 32, 16]);
+}

@@ -384,7 +384,7 @@ async fn raw(place: &Place, began: SystemTime, chunk: &Chunk) -> anyhow::Result<
     let key = join(&prefix, &format!("chunks/{tag}/{}.msgpack", chunk.id()));
     place
         .store
-        .put_new(&key, chunk.read().await?.concat().into())
+        .put_new(&key, chunk.read_or_kept().await?.concat().into())
         .await
 }
 

@@ -54,7 +54,7 @@ impl Backup {
         let Some(directory) = self.directory(plugin_id) else {
             return Ok(Kept::ThrownAway);
         };
-        let (id, segments) = (chunk.id(), chunk.read().await?);
+        let (id, segments) = (chunk.id(), chunk.read_or_kept().await?);
         // A slow disk is not to hold the threads that keep the sockets moving.
         let writing = tokio::task::spawn_blocking(move || write(&directory, id, &segments));
         writing

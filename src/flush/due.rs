@@ -66,6 +66,10 @@ impl Due {
             FlushMode::Interval(interval) => created.checked_add(interval),
             FlushMode::Lazy => None,
         };
+        if self.slice.is_some() && timekey.is_none() && by_age.is_none() {
+            // An earlier configuration had no slices, and no time will come.
+            return When::Now;
+        }
         let slice = self.slice.zip(timekey);
         let left = slice.map(|(slice, timekey)| until(timekey, slice, now.clock));
         let by_slice = left.map(|left| now.instant + left.min(LOOK_AGAIN));
@@ -145,6 +149,13 @@ mod tests {
         assert!(matches!(when(11_399), When::At(_)));
         assert_eq!(when(11_400), When::Now);
         assert_eq!(when(100_000), When::Now);
+    }
+
+    #[test]
+    fn a_chunk_of_no_slice_does_not_wait_where_only_slices_are_due() {
+        let now = at(100_000);
+        let due = due(FlushMode::Lazy, Some(60));
+        assert_eq!(due.when(now.instant, None, now), When::Now);
     }
 
     #[test]

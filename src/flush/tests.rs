@@ -429,5 +429,8 @@ async fn a_chunk_that_fails_at_a_stop_holds_up_none_of_the_others() {
     (0..5).for_each(|_| rig.emit(960));
     rig.flusher.force();
     flushed(&rig.flusher, Duration::from_secs(100_000)).await;
-    assert_eq!((output.written().len(), rig.flusher.backlog().chunks), (4, 1));
+    assert_eq!(
+        (output.written().len(), rig.flusher.backlog().chunks),
+        (4, 1)
+    );
 }

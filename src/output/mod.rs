@@ -12,6 +12,8 @@ use std::io::{self, Write};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use bytes::Bytes;
+
 use crate::buffer::{Chunk, ChunkKeys, Lull};
 use crate::config::{Element, Result};
 use crate::event::Tag;
@@ -57,6 +59,21 @@ impl<E: Into<anyhow::Error>> From<E> for WriteError {
     fn from(error: E) -> WriteError {
         WriteError::Retry(error.into())
     }
+}
+
+impl WriteError {
+    /// Why a chunk cannot be read: what cannot be inflated now never can.
+    fn of_reading(error: io::Error) -> WriteError {
+        match error.kind() {
+            io::ErrorKind::InvalidData => WriteError::Unrecoverable(error.into()),
+            _ => WriteError::Retry(error.into()),
+        }
+    }
+}
+
+/// All entries of a chunk.
+async fn entries_of(chunk: &Chunk) -> std::result::Result<Vec<Bytes>, WriteError> {
+    chunk.read().await.map_err(WriteError::of_reading)
 }
 
 /// A destination.

@@ -10,7 +10,7 @@ use anyhow::Context;
 use serde::Deserialize;
 
 use super::placeholder::{self, Template};
-use super::{Boxed, Chunks, Configured, Output, OutputContext, WriteError, disk};
+use super::{Boxed, Chunks, Configured, Output, OutputContext, WriteError, disk, entries_of};
 use crate::buffer::Chunk;
 use crate::config::{ConfigErrors, Element, Result};
 
@@ -95,7 +95,7 @@ impl SecondaryFile {
         let start = chunk.key().timekey.unwrap_or_default();
         let path = self.path.fill(start, chunk);
         let path = path.map_err(WriteError::Unrecoverable)?;
-        let parts = chunk.read().await?;
+        let parts = entries_of(chunk).await?;
         let (append, gzip, writing) = (self.append, self.gzip, self.writing.clone());
         tokio::task::spawn_blocking(move || {
             let _alone = writing.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,7 +1,7 @@
 //! out_stdout: one line per event on the log stream, as Fluentd: standard output, or the file of `-o`.
 
 use super::lines::Lines;
-use super::{Boxed, Configured, LogStream, Output, OutputContext, WriteError};
+use super::{Boxed, Configured, LogStream, Output, OutputContext, WriteError, entries_of};
 use crate::buffer::Chunk;
 use crate::config::{Element, Result};
 use crate::event::msgpack::entries;
@@ -22,7 +22,11 @@ pub fn configure(section: &Element, context: &OutputContext) -> Result<Configure
 impl Stdout {
     async fn print(&self, chunk: &Chunk) -> std::result::Result<(), WriteError> {
         let mut text = Vec::with_capacity(2 * chunk.len());
-        for entry in chunk.read().await?.iter().flat_map(|bytes| entries(bytes)) {
+        for entry in entries_of(chunk)
+            .await?
+            .iter()
+            .flat_map(|bytes| entries(bytes))
+        {
             let entry = entry.map_err(|error| WriteError::Unrecoverable(error.into()))?;
             self.lines
                 .append(chunk.tag(), entry.time, entry.record, &mut text);

@@ -291,7 +291,11 @@ pub fn unpack(data: &[u8], most: u64) -> io::Result<Vec<u8>> {
         let left = most.saturating_sub(plain.len() as u64);
         let (member, behind) = compress.member(rest, left);
         plain.extend_from_slice(&member);
-        rest = behind?;
+        if plain.len() as u64 > most {
+            let message = format!("inflates to more than {most} bytes (decompression_size_limit)");
+            return Err(io::Error::new(io::ErrorKind::InvalidData, message));
+        }
+        rest = behind.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
     }
     Ok(plain)
 }

@@ -231,7 +231,10 @@ fn entries_behind_a_damaged_one_are_kept() {
 fn what_inflates_beyond_the_limit_is_refused() {
     let bomb = pack(&entry(&vec![0; 1 << 20]));
     let error = unpack(&bomb, 1000).expect_err("too large");
-    assert_eq!(error.to_string(), "inflates to more than 1000 bytes");
+    assert_eq!(
+        error.to_string(),
+        "inflates to more than 1000 bytes (decompression_size_limit)"
+    );
 }
 
 proptest! {

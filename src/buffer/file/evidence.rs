@@ -9,7 +9,7 @@
 //! | meta of another tag, timekey or variables than in the side file | taken | taken as the side file has it: that has a checksum |
 //! | meta damaged or missing, no chunk keys | taken | taken: all that they say is nothing |
 //! | meta damaged | taken without a tag (1.19: broken) | set aside |
-//! | meta missing, a name of v0.12 or of file_single | taken, v0.12 without a tag | taken, the name's key is the tag |
+//! | meta missing, a name of v0.12 or of file_single | taken, v0.12 without a tag | taken, the name's key is the tag or the time slice |
 //! | meta missing | taken without a tag | set aside |
 
 use std::sync::Arc;
@@ -93,7 +93,7 @@ pub fn weigh(evidence: &Evidence, keys: &ChunkKeys) -> Result<Known, Broken> {
     }
     if let Some(named) = &evidence.named {
         return Ok(Known {
-            key: named_key(named, keys),
+            key: named_key(named, keys, evidence.modified),
             records: 0,
             created: evidence.modified,
             modified: evidence.modified,
@@ -153,9 +153,17 @@ fn known(meta: Meta, evidence: &Evidence, by_own_meta: bool) -> Known {
     }
 }
 
-/// The key in a name: the tag, or the one field that is a chunk key.
-fn named_key(named: &str, keys: &ChunkKeys) -> ChunkKey {
+/// The key in a name: the tag, the one field that is a chunk key, or the time slice of v0.12.
+fn named_key(named: &str, keys: &ChunkKeys, modified: i64) -> ChunkKey {
     match &keys.fields[..] {
+        [] if !keys.tag && keys.time.is_some() => ChunkKey {
+            by_tag: false,
+            timekey: keys.time.as_ref().map(|slices| {
+                let named = slices.named(named);
+                named.unwrap_or_else(|| slices.start_of(modified))
+            }),
+            ..ChunkKey::of_tag(Tag::new(""))
+        },
         [field] if !keys.tag => {
             let mut value = Vec::new();
             write_str(&mut value, named.as_bytes());
@@ -178,8 +186,10 @@ fn named_key(named: &str, keys: &ChunkKeys) -> ChunkKey {
 
 #[cfg(test)]
 mod tests {
+    use jiff::tz::TimeZone;
+
     use super::*;
-    use crate::buffer::ChunkId;
+    use crate::buffer::{ChunkId, Timekey};
 
     fn meta(tag: &str) -> Meta {
         Meta {
@@ -310,6 +320,27 @@ mod tests {
         assert_eq!(tag(&nothing), Err(Broken::NoMeta));
         nothing.named = Some("app.access".into());
         assert_eq!(tag(&nothing).as_deref(), Ok("app.access"));
+    }
+
+    #[test]
+    fn a_name_of_v0_12_tells_the_slice_where_chunks_are_cut_by_time() {
+        let keys = ChunkKeys {
+            time: Some(Timekey::new(86_400, TimeZone::UTC)),
+            ..ChunkKeys::default()
+        };
+        for (name, slice) in [
+            ("20240101", 1_704_067_200),
+            ("2024-01-01_1530", 1_704_067_200),
+            ("app.access", 0),
+        ] {
+            let old = Evidence {
+                own: None,
+                named: Some(name.to_owned()),
+                ..evidence(Letter::Staged)
+            };
+            let key = weigh(&old, &keys).expect("taken").key;
+            assert_eq!((key.timekey, key.tag.as_str()), (Some(slice), ""), "{name}");
+        }
     }
 
     #[test]

@@ -9,8 +9,9 @@ use std::ops::Range;
 use bytes::Bytes;
 use tracing::{error, info};
 
+use super::aside::link_aside;
 use super::check::{Checked, ReadAt};
-use super::resume::{Fate, Left, link_aside};
+use super::resume::{Fate, Left};
 use super::work::Work;
 use crate::buffer::Compress;
 use crate::event::{EventTime, formatted};

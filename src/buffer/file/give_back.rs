@@ -8,10 +8,10 @@ use std::io;
 use anyhow::{Context, bail};
 use bytes::Bytes;
 
+use super::aside::link_aside;
 use super::inspect::{Inspection, Seen};
 use super::looked::Looked;
 use super::name::Found;
-use super::resume::link_aside;
 use super::{Settings, lock};
 use crate::buffer::Compress;
 use crate::event::Tag;

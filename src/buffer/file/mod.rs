@@ -9,6 +9,7 @@
 //! lines then survive the death of the process (kill -9), and a power cut loses what the kernel had not written back (30 s and more).
 
 mod adopt;
+mod aside;
 mod check;
 mod claims;
 mod commit;

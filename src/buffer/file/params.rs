@@ -6,6 +6,7 @@ use serde::Deserialize;
 
 use super::name::{Kind, Naming};
 use super::{FILE_MODE, Settings, adopt};
+use crate::buffer::MOST_PLAIN;
 use crate::config::types::Size;
 use crate::config::{Element, Result};
 
@@ -29,9 +30,12 @@ pub struct Params {
     /// the lines: faster where the disk is slow, safe against the death of the process (kill -9), and a power cut or a crash of the kernel
     /// loses what was not written back, the last half minute and more.
     pub fsync: bool,
-    /// A compressed chunk that holds more is refused.
+    /// A compressed chunk that holds more is refused. At least [`LEAST_INFLATED`].
     pub decompression_size_limit: Size,
 }
+
+/// A chunk of ours may be one batch longer than what makes it full.
+const LEAST_INFLATED: u64 = 2 * MOST_PLAIN as u64;
 
 impl Default for Params {
     fn default() -> Params {
@@ -101,11 +105,25 @@ pub fn configure(section: &Element, kind: Kind, home: Home<'_>) -> Result<Settin
         beside,
         naming,
         fsync: params.fsync,
-        most_inflated: params.decompression_size_limit.0,
+        most_inflated: most_inflated(&params, section),
         formatted: false,
         directory_mode: mode("dir_permission", &params.dir_permission, DIRECTORY_MODE)?,
         file_mode: mode("file_permission", &params.file_permission, FILE_MODE)?,
     })
+}
+
+fn most_inflated(params: &Params, section: &Element) -> u64 {
+    let (key, limit) = (
+        "decompression_size_limit",
+        params.decompression_size_limit.0,
+    );
+    if limit < LEAST_INFLATED {
+        let message = format!(
+            "'{key}' is taken as {LEAST_INFLATED}: chunks that this agent compresses may hold so much"
+        );
+        section.warn_at(key, message);
+    }
+    limit.max(LEAST_INFLATED)
 }
 
 fn default_naming(params: &Params, kind: Kind) -> Naming {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tracing::{debug, error, info, warn};
 
+use super::aside::{link_aside, put_aside};
 use super::check::{self, Checked, Kept};
 use super::content::{Content, PIECE, Standing};
 use super::disk::{Disk, Entry, read};
@@ -21,8 +22,6 @@ use crate::buffer::{ChunkId, ChunkKeys};
 
 /// No side file is longer: a chunk of hundreds of thousands of groups.
 const MOST_SIDE: usize = 16 << 20;
-/// So many chunks of one name may be set aside.
-const MOST_BROKEN: usize = 100;
 
 /// A chunk that was found. Its data are not checked yet.
 #[derive(Debug)]
@@ -235,6 +234,11 @@ fn remove(work: &Work, file: &str) {
 }
 
 impl Left {
+    /// Whether it waits for its time. v0.12 queued at its start what it had staged.
+    pub fn is_staged(&self) -> bool {
+        self.letter == Letter::Staged && !self.name.is_v0_12()
+    }
+
     /// Checks the data. What is damaged is set aside, and what can be read of it goes on under the same id.
     pub fn check(&self, work: &Work) -> Fate {
         match self.try_check(work) {
@@ -446,48 +450,6 @@ fn each_piece(
                 take(Bytes::from(buffer))?;
             }
             Ok(())
-        }
-    }
-}
-
-/// Gives the file a second name under which it is kept.
-pub(super) fn link_aside(disk: &dyn Disk, file: &str) -> io::Result<String> {
-    for number in 1..=MOST_BROKEN {
-        let aside = match number {
-            1 => format!("{file}.broken"),
-            _ => format!("{file}.broken.{number}"),
-        };
-        match disk.link(file, &aside) {
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
-            done => return done.map(|()| aside),
-        }
-    }
-    Err(io::Error::other(
-        "too many chunks of this name were set aside",
-    ))
-}
-
-/// A chunk of which nothing goes on: data and metadata get other names.
-fn put_aside(work: &Work, name: &Name, reason: &str) {
-    let disk = &*work.disk;
-    let mut aside = Err(io::Error::from(ErrorKind::NotFound));
-    for file in [name.data(), name.meta()] {
-        let moved = link_aside(disk, &file).and_then(|aside| disk.remove(&file).map(|()| aside));
-        if file == name.data() {
-            aside = moved;
-        }
-    }
-    let (path, file) = (&work.options.path, name.data());
-    match aside.and_then(|aside| disk.sync_directory().map(|()| aside)) {
-        Ok(aside) => error!(
-            path,
-            file,
-            err_msg = reason,
-            set_aside = aside,
-            "found broken chunk file during resume. it is kept aside"
-        ),
-        Err(error) => {
-            error!(path, file, err_msg = reason, %error, "found broken chunk file during resume. it stays where it is")
         }
     }
 }

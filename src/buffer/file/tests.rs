@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::model::settings;
 use super::*;
-use crate::buffer::{Backlog, Buffer, Limits, OverflowAction};
+use crate::buffer::{Backlog, Buffer, Compress, Limits, OverflowAction};
 use crate::event::{Collector, Creditor, Entries, EventStream, EventTime, Receipt, Tag};
 
 struct Told(tokio::sync::mpsc::UnboundedSender<(u64, bool)>);
@@ -26,7 +26,7 @@ fn buffer(directory: &Path, naming: Naming) -> Arc<Buffer> {
         full_bytes: 1 << 20,
         full_records: usize::MAX,
         total_bytes: 1 << 30,
-        compress: crate::buffer::Compress::Text,
+        compress: Compress::Text,
         overflow: OverflowAction::Block,
     };
     let settings = Settings {
@@ -158,6 +158,44 @@ async fn staged_chunks_of_an_earlier_run_wait_for_those_that_were_queued() {
     let staged = batch("staged", Receipt::none()).entries;
     assert_eq!((order.len(), order.last()), (21, Some(&staged.to_vec())));
     second.close();
+}
+
+#[tokio::test]
+async fn a_chunk_that_holds_too_much_can_be_kept_as_it_is() {
+    let place = tempfile::tempdir().expect("a directory");
+    let naming = Naming::file("buffer", ".log");
+    let name = naming.name(ChunkId::from_bytes([1; 16]), Letter::Queued, "");
+    let packed = Compress::Gzip.pack(&vec![batch("line", Receipt::none()).entries; 1000]);
+    let packed = packed.expect("packed");
+    let meta = meta::Meta::of(&ChunkKey::of_tag(Tag::new("a")), name.id(), 1000, 1, 1);
+    std::fs::write(place.path().join(name.data()), &packed).expect("written");
+    std::fs::write(place.path().join(name.meta()), meta.encode()).expect("written");
+    let settings = Settings {
+        directory: place.path().to_owned(),
+        most_inflated: 1000,
+        ..settings(naming)
+    };
+    let limits = Limits {
+        compress: Compress::Gzip,
+        ..Limits::ROOMY
+    };
+    let buffer = Buffer::on_disk("out", ChunkKeys::tag(), limits, settings);
+    buffer.open().expect("opens");
+    let chunk = loop {
+        match buffer.dequeue() {
+            Some(chunk) => break chunk,
+            None => buffer.work().await,
+        }
+    };
+    let error = chunk.read().await.expect_err("too large");
+    assert_eq!(error.kind(), std::io::ErrorKind::InvalidData);
+    assert!(
+        error.to_string().contains("more than 1000 bytes"),
+        "{error}"
+    );
+    assert_eq!(chunk.read_or_kept().await.expect("kept").concat(), packed);
+    drop(chunk);
+    buffer.close();
 }
 
 #[test]

@@ -17,7 +17,7 @@ use serde::Deserialize;
 use self::name::{Names, Plan, is_indexed, with_index};
 use super::disk;
 use super::lines::Lines;
-use super::{Boxed, Chunks, Configured, Output, OutputContext, WriteError};
+use super::{Boxed, Chunks, Configured, Output, OutputContext, WriteError, entries_of};
 use crate::buffer::{Chunk, Timekey};
 use crate::config::{ConfigErrors, Element, Result};
 use crate::event::Tag;
@@ -153,7 +153,7 @@ fn names(section: &Element, params: &Params, chunks: &Chunks) -> Result<Names> {
 
 impl File {
     async fn store(&self, chunk: &Chunk) -> std::result::Result<(), WriteError> {
-        let segments = chunk.read().await?;
+        let segments = entries_of(chunk).await?;
         let pieces = self
             .pieces(chunk, &segments)
             .map_err(WriteError::Unrecoverable)?;

@@ -15,7 +15,7 @@ use serde::Serialize;
 use crate::buffer::{Chunk, Compress, Pieces};
 use crate::event::msgpack::{self, Malformed, read_map_header, skip_value, write_str, write_uint};
 use crate::event::record;
-use crate::output::WriteError;
+use crate::output::{WriteError, entries_of};
 
 /// How chunks are written: parameters of out_forward.
 #[derive(Clone, Copy, Debug, Default)]
@@ -45,13 +45,13 @@ impl Frame {
         let as_kept = chunk.compress() == encoding.compress && !encoding.time_as_integer;
         let entries = match as_kept {
             false => {
-                let entries = chunk.read().await?;
+                let entries = entries_of(chunk).await?;
                 // It may take long for a large chunk: not on a worker that others wait for.
                 let encode = tokio::task::spawn_blocking(move || encode(entries, encoding));
                 let encoded = encode.await?.map_err(WriteError::Unrecoverable)?;
                 Pieces::of(encoded)
             }
-            true => chunk.pieces().await?,
+            true => chunk.pieces().await.map_err(WriteError::of_reading)?,
         };
         Frame::around(chunk, entries, encoding).map_err(WriteError::Unrecoverable)
     }

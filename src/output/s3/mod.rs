@@ -19,7 +19,7 @@ use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
 use serde::Deserialize;
 
-use super::{Boxed, Chunks, Output, WriteError, placeholder};
+use super::{Boxed, Chunks, Output, WriteError, entries_of, placeholder};
 use crate::aws::{Aws, Checksums, Settings};
 use crate::buffer::{Chunk, ChunkId, ChunkKeys};
 use crate::config::types::Secret;
@@ -247,7 +247,7 @@ impl S3 {
 
     async fn store_chunk(&self, chunk: &Chunk) -> Result<(), WriteError> {
         let key = self.key(chunk).await?;
-        let (tag, segments) = (chunk.tag().clone(), chunk.read().await?);
+        let (tag, segments) = (chunk.tag().clone(), entries_of(chunk).await?);
         let (format, store_as) = (self.params.format, self.params.store_as);
         // Encoding takes milliseconds for each megabyte: not on the threads that keep the sockets moving.
         let encode = move || content::encode(tag.as_str(), &segments, format, store_as);
