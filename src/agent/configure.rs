@@ -475,7 +475,7 @@ fn open_files_each(limit: usize, sources: usize) -> usize {
 /// Fluentd's chunk keys of an output whose `<buffer>` names none.
 fn default_keys(section: &Element) -> KeyDefaults {
     let (keys, timekey) = match section.plugin_type() {
-        Ok("file") => ("time", Some(DAY)),
+        Ok("file" | "s3") => ("time", Some(DAY)),
         Ok("forward") => ("tag", None),
         _ => ("", None),
     };

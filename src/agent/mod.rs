@@ -127,13 +127,16 @@ impl Agent {
             .buffers()
             .flat_map(|buffer| buffer.recalled())
             .collect();
-        let most =
-            |flusher: &Arc<Flusher>| flusher.buffer().most_memory(flusher.settings().workers);
-        let buffered: usize = self.flushers.iter().map(most).sum();
-        info!(
-            bytes = reading + buffered,
-            "worst-case memory of sources, buffers and what is sent from them; a last line without an end takes up to max_line_size more"
-        );
+        let add = |sum: usize, flusher: &Arc<Flusher>| sum.saturating_add(flusher.most_memory());
+        match self.flushers.iter().fold(reading, add) {
+            usize::MAX => {
+                warn!("a buffer in memory has no total_limit_size: there is no worst-case memory")
+            }
+            bytes => info!(
+                bytes,
+                "worst-case memory of sources, buffers and what is sent from them; a last line without an end takes up to max_line_size more"
+            ),
+        }
         Ok(())
     }
 

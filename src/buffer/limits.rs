@@ -4,6 +4,11 @@ use serde::{Deserialize, Serialize};
 
 use super::{Chunk, Compress};
 
+/// A staged chunk that inflates to so much goes to the queue: whoever looks into it has it in memory whole.
+pub const MOST_PLAIN: usize = 32 << 20;
+/// What a source emits at once of lines of some length.
+const MOST_BATCH: usize = 2 << 20;
+
 /// What happens to a new batch when `total_limit_size` is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OverflowAction {
@@ -43,6 +48,17 @@ pub struct Limits {
     pub compress: Compress,
     /// What happens then.
     pub overflow: OverflowAction,
+}
+
+impl Limits {
+    /// Bytes of the entries in a chunk, inflated: it is full when a batch has brought it there.
+    pub fn most_plain(&self) -> usize {
+        let full = match self.compress {
+            Compress::Text => self.full_bytes,
+            Compress::Gzip | Compress::Zstd => MOST_PLAIN,
+        };
+        full.saturating_add(MOST_BATCH)
+    }
 }
 
 #[cfg(test)]

@@ -35,9 +35,10 @@ use tracing::{error, info, warn};
 pub use argument::{KeyDefaults, TimeParams, chunk_keys};
 pub use chunk::{Chunk, ChunkId};
 pub use compress::Compress;
+pub use file::PIECE;
 pub use in_flight::InFlight;
 pub use keys::{ChunkKey, ChunkKeys, KeyField, Timekey, Variable};
-pub use limits::{Backlog, Limits, Lost, OverflowAction};
+pub use limits::{Backlog, Limits, Lost, MOST_PLAIN, OverflowAction};
 pub use lull::Lull;
 pub use pieces::Pieces;
 
@@ -45,9 +46,6 @@ use fill::{Most, Oversized};
 
 use crate::event::msgpack::read_text;
 use crate::event::{Collector, EventStream, Room, Tag};
-
-/// A staged chunk that inflates to so much goes to the queue: whoever looks into it has it in memory whole.
-pub const MOST_PLAIN: usize = 32 << 20;
 
 #[derive(Default)]
 struct State {
@@ -64,6 +62,8 @@ struct State {
     dropped: Vec<ChunkId>,
     /// Events of earlier runs that were found on disk.
     resumed: u64,
+    /// Bytes of the largest chunk of an earlier run.
+    largest_found: usize,
     full: bool,
 }
 
@@ -132,6 +132,11 @@ impl Buffer {
     /// What happens when it is full.
     pub fn overflow_action(&self) -> OverflowAction {
         self.limits.overflow
+    }
+
+    /// Its bounds.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
     }
 
     /// Chunks in the queue, not counting those that are being written.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use anyhow::Context;
 use tracing::info;
 
-use super::file::{self, Fate, Left, Letter, MOST_PENDING, PIECE};
+use super::file::{self, Fate, Left, Letter, MOST_PENDING};
 use super::{Buffer, Chunk, enqueue};
 use crate::event::Extent;
 
@@ -122,13 +122,23 @@ impl Buffer {
         storage.close(staged.iter());
     }
 
-    /// The most memory that it takes while `workers` chunks are sent: everything in it; on disk what is on its way there, twice, since the
-    /// allocator keeps what one group took while the next comes, and two pieces of each file that is sent.
-    pub fn most_memory(&self, workers: usize) -> usize {
+    /// The most memory that it takes: everything in it; on disk what is on its way there, twice, since the allocator keeps what one group took
+    /// while the next comes.
+    pub fn most_memory(&self) -> usize {
         match &self.storage {
             None => self.limits.total_bytes,
-            Some(_) => 2 * self.limits.total_bytes.min(MOST_PENDING) + 2 * PIECE * workers,
+            Some(_) => 2 * self.limits.total_bytes.min(MOST_PENDING),
         }
+    }
+
+    /// Whether its chunks are files.
+    pub fn is_on_disk(&self) -> bool {
+        self.storage.is_some()
+    }
+
+    /// Bytes of the largest chunk that an earlier run left, as it is kept; 0 where none did.
+    pub fn largest_found(&self) -> usize {
+        self.state().largest_found
     }
 
     /// Events of earlier runs that were found on disk and go on.
@@ -139,6 +149,8 @@ impl Buffer {
     /// They count before they are checked.
     pub(super) fn expect(&self, left: &[Left]) {
         let mut state = self.state();
+        let largest = left.iter().map(|chunk| chunk.len as usize).max();
+        state.largest_found = largest.unwrap_or_default();
         let level = &mut state.level;
         level.chunks += left.len();
         level.bytes += left.iter().map(|chunk| chunk.len as usize).sum::<usize>();

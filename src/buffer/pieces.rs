@@ -53,7 +53,9 @@ impl Pieces {
         };
         let size = PIECE.min((*end - *at) as usize);
         let (reading, from) = (content.clone(), *at);
-        let read = tokio::task::spawn_blocking(move || reading.read_at(from, size));
+        // Made here: each of the threads that read would keep what it has made.
+        let buffer = vec![0; size];
+        let read = tokio::task::spawn_blocking(move || reading.read_into(from, buffer));
         let piece = read.await.map_err(io::Error::other)??;
         *at += size as u64;
         Ok(vec![piece])

@@ -121,6 +121,17 @@ pub fn flat_buffer(element: &Element, default_chunk_key: &str) -> Result<Element
     Ok(element.with_section(buffer))
 }
 
+/// What somebody means who writes this into a `<buffer>`.
+pub fn hint_in_buffer(key: &str) -> Option<String> {
+    if key == "slow_flush_log_threshold" {
+        return Some("it belongs to the section around <buffer>".to_owned());
+    }
+    let renamed = BUFFER
+        .iter()
+        .find(|(flat, name)| *flat == key && name != flat);
+    renamed.map(|(_, name)| format!("did you mean '{name}'?"))
+}
+
 /// A `buffer_path` where nobody asks for a file buffer. out_file, whose chunk key is `time`, has one by default.
 fn has_path_without_type(element: &Element, default_chunk_key: &str) -> bool {
     let homeless =

@@ -234,3 +234,13 @@ fn flat_formatter_and_inject_parameters_become_sections() {
         ["time_key=time", "time_type=unixtime", "tag_key=tag"]
     );
 }
+
+#[test]
+fn old_names_in_a_buffer_are_told_their_new_ones() {
+    assert_eq!(
+        hint_in_buffer("retry_limit").as_deref(),
+        Some("did you mean 'retry_max_times'?")
+    );
+    assert_eq!(hint_in_buffer("flush_interval"), None);
+    assert!(hint_in_buffer("slow_flush_log_threshold").is_some());
+}

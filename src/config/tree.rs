@@ -6,7 +6,7 @@ use super::element::{Element, Param, Value};
 use super::json::Json;
 use super::load::{LoadOptions, parse_text};
 use super::system::{self, System};
-use super::{ConfigError, Result, secret};
+use super::{ConfigError, Result, legacy, secret};
 
 /// What a configuration's files say.
 #[derive(Clone, Debug)]
@@ -114,6 +114,11 @@ fn note_unused(element: &Element, param: &Param, found: &mut Vec<ConfigError>) {
     let mut error = ConfigError::new(message);
     if let Some(place) = &param.key_place {
         error = error.at(place.clone());
+    }
+    if element.name() == "buffer"
+        && let Some(hint) = legacy::hint_in_buffer(&param.key)
+    {
+        return found.push(error.help(hint));
     }
     let known = element.known();
     found.push(error.suggest(&param.key, known.iter().map(String::as_str)));

@@ -1,6 +1,7 @@
 //! What the values of `<buffer>` must be.
 
-use super::params::{MOST_THREADS, Params, check_memory};
+use super::params::{FULL_CHUNK, MOST_THREADS, Params, check_memory};
+use crate::buffer::ChunkKeys;
 use crate::config::{self, ConfigErrors, Element, Result};
 
 /// Their waits are summed up one by one.
@@ -29,6 +30,46 @@ pub fn check(params: &Params, section: &Element) -> Result<()> {
     }
     errors.collect(check_memory(params, section));
     errors.into_result()
+}
+
+/// What one parameter takes from another, or the agent from all.
+pub fn say_what_is_overridden(params: &Params, section: &Element, has_secondary: bool) {
+    if params.retry_forever {
+        for key in ["retry_timeout", "retry_max_times"] {
+            if section.has(key) {
+                let message = format!("'{key}' has no effect beside 'retry_forever'");
+                section.warn_at(key, message);
+            }
+        }
+        if has_secondary {
+            section.warn_at(
+                "retry_forever",
+                "with 'retry_forever' the <secondary> gets only chunks that can never be written",
+            );
+        }
+    }
+    if params.queue_limit_length.is_some() && params.total_limit_size.is_some() {
+        let message = "'total_limit_size' has no effect beside 'queue_limit_length', which is counted in chunks of 'chunk_limit_size'";
+        section.warn_at("total_limit_size", message);
+    }
+    if (params.chunk_limit_size).is_some_and(|size| size.0 > 2 * FULL_CHUNK as u64) {
+        let message = format!(
+            "chunks are queued at {FULL_CHUNK} bytes, however large they may be: sending overlaps reading, and memory stays small"
+        );
+        section.warn_at("chunk_limit_size", message);
+    }
+}
+
+/// What the file names of file_single can hold.
+pub fn single_key(keys: &ChunkKeys, section: &Element) -> Result<()> {
+    let message = match keys.fields.len() {
+        0 => return Ok(()),
+        1 if !keys.tag => return Ok(()),
+        1 => "chunk keys must be tag or one field",
+        _ => "2 or more chunk keys is not allowed",
+    };
+    let message = format!("{message} with @type file_single: @type file takes any");
+    Err(section.error_at("@type", message).into())
 }
 
 fn flushing(params: &Params) -> [Check; 5] {

@@ -8,6 +8,7 @@ mod checks;
 mod counters;
 pub mod due;
 mod give_up;
+mod memory;
 pub mod params;
 mod retries;
 pub mod retry;

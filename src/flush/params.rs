@@ -17,7 +17,7 @@ use crate::config::{self, ConfigErrors, Element, Result};
 
 /// A memory chunk goes to the queue at this size even where `chunk_limit_size` is larger: lines wait in their files, not in memory, and
 /// sending overlaps reading.
-const FULL_CHUNK: usize = 8 << 20;
+pub(super) const FULL_CHUNK: usize = 8 << 20;
 /// More workers for one output than this are a mistake: each may hold a chunk and a connection.
 pub(super) const MOST_THREADS: usize = 64;
 
@@ -240,6 +240,10 @@ pub fn configure(owner: Owner<'_>) -> Result<Settings> {
     let params = errors.collect(section.params::<Params>());
     if let Some(params) = &params {
         errors.collect(checks::check(params, section));
+        checks::say_what_is_overridden(params, section, owner.has_secondary);
+    }
+    if on_disk == Some(Kind::Single) {
+        errors.collect(checks::single_key(owner.keys, section));
     }
     let disk = on_disk.map(|kind| file::configure(section, kind, home));
     let disk = errors.collect(disk.transpose()).flatten();
@@ -380,7 +384,7 @@ fn limits(params: &Params, on_disk: bool) -> Limits {
     let chunk = params.chunk_limit_size.unwrap_or(chunk).0;
     let chunk_bytes = bytes(chunk);
     let chunk_records = params.chunk_limit_records.unwrap_or(usize::MAX);
-    let part = |whole: usize| (whole as f64 * params.chunk_full_threshold) as usize;
+    let part = |whole: usize| (whole as f64 * params.chunk_full_threshold).ceil() as usize;
     let total = params
         .queue_limit_length
         .map_or(params.total_limit_size.unwrap_or(total).0, |n| {

@@ -146,3 +146,66 @@ fn out_file_keeps_its_chunks_on_disk_at_its_own_path_unless_the_buffer_says_othe
     );
     assert_eq!(directory("<buffer>\n@type memory\n</buffer>\n"), None);
 }
+
+#[test]
+fn a_chunk_is_full_at_the_first_whole_event_above_the_threshold() {
+    let full = |records| {
+        let inside = format!("chunk_limit_records {records}");
+        settings("tag", &inside)
+            .0
+            .expect("valid")
+            .limits
+            .full_records
+    };
+    assert_eq!([1, 2, 5, 10, 100].map(full), [1, 2, 5, 10, 95]);
+}
+
+#[test]
+fn what_one_parameter_takes_from_another_is_said() {
+    for (inside, part) in [
+        (
+            "retry_forever\nretry_timeout 1h",
+            "'retry_timeout' has no effect",
+        ),
+        (
+            "retry_forever\nretry_max_times 3",
+            "'retry_max_times' has no effect",
+        ),
+        (
+            "queue_limit_length 4\ntotal_limit_size 1g",
+            "'total_limit_size' has no effect",
+        ),
+        (
+            "chunk_limit_size 256m",
+            "chunks are queued at 8388608 bytes",
+        ),
+    ] {
+        let (valid, said) = settings("tag", inside);
+        assert!(
+            valid.is_ok() && said.len() == 1 && said[0].contains(part),
+            "{said:?}"
+        );
+    }
+    for (inside, quiet) in [("retry_forever", 0), ("chunk_limit_size 8m", 0)] {
+        assert_eq!(settings("tag", inside).1.len(), quiet);
+    }
+}
+
+#[test]
+fn file_single_has_one_key_in_its_names() {
+    let place = tempfile::tempdir().expect("a directory");
+    let inside = format!("@type file_single\npath {}", place.path().display());
+    for (head, good) in [
+        ("tag", true),
+        ("", true),
+        ("host", true),
+        ("tag,host", false),
+        ("host,app", false),
+    ] {
+        let (valid, _) = settings(head, &inside);
+        assert_eq!(valid.is_ok(), good, "{head}");
+        if let Err(error) = valid {
+            assert!(error.contains("file_single"), "{error}");
+        }
+    }
+}

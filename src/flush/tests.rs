@@ -434,3 +434,26 @@ async fn a_chunk_that_fails_at_a_stop_holds_up_none_of_the_others() {
         (4, 1)
     );
 }
+
+#[tokio::test]
+async fn the_printed_bound_counts_a_chunk_that_is_looked_into_and_knows_no_bound_without_one() {
+    let rig = Rig::new(Script::new(&[]), None, settings(FlushMode::Lazy));
+    let limits = rig.flusher.buffer().limits();
+    let text = 2 * limits.most_plain();
+    assert_eq!(rig.flusher.most_memory(), limits.total_bytes + text);
+    let limits = Limits {
+        total_bytes: usize::MAX,
+        ..limits.clone()
+    };
+    let buffer = Buffer::new("out", ChunkKeys::tag(), limits);
+    let settings = settings(FlushMode::Lazy);
+    let flusher = Flusher::new(
+        "out".into(),
+        buffer,
+        Script::new(&[]),
+        None,
+        settings,
+        Backup::disabled(),
+    );
+    assert_eq!(flusher.most_memory(), usize::MAX);
+}

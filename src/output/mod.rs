@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 
-use crate::buffer::{Chunk, ChunkKeys, Lull};
+use crate::buffer::{Chunk, ChunkKeys, Compress, Lull};
 use crate::config::{Element, Result};
 use crate::event::Tag;
 use crate::stop::Stop;
@@ -107,6 +107,11 @@ pub trait Output: Send + Sync {
     /// listens: a drain sees by it whether waiting for acknowledgements makes sense.
     fn moved(&self) -> u64 {
         0
+    }
+
+    /// Whether it reads a chunk whole that is kept like this, and writes what it makes of it; or sends it as it is, piece by piece.
+    fn looks_into(&self, _kept: Compress) -> bool {
+        true
     }
 
     /// The servers behind it, for `status`.

@@ -1,7 +1,7 @@
 //! out_null: chunks are thrown away, as the configuration asks.
 
 use super::{Boxed, Configured, Output, OutputContext, WriteError};
-use crate::buffer::Chunk;
+use crate::buffer::{Chunk, Compress};
 use crate::config::{Element, Result};
 
 /// The output.
@@ -20,5 +20,9 @@ pub fn configure(section: &Element, _context: &OutputContext) -> Result<Configur
 impl Output for Null {
     fn write<'a>(&'a self, _chunk: &'a Chunk) -> Boxed<'a, std::result::Result<(), WriteError>> {
         Box::pin(async { Ok(()) })
+    }
+
+    fn looks_into(&self, _kept: Compress) -> bool {
+        false
     }
 }

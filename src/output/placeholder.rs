@@ -116,17 +116,7 @@ pub fn check(name: &str, text: &str, chunks: &Chunks) -> Result<(), String> {
     if !tagged && keys.tag && exact {
         return wrong("doesn't have tag placeholder".into());
     }
-    let known = |name: &str| keys.fields.iter().any(|field| *field.key == *name);
-    let strangers: Vec<_> = names(text)
-        .filter(|name| *name != "chunk_id" && tag_part(name).is_none())
-        .filter(|name| is_field(name) && !known(name))
-        .collect();
-    if !strangers.is_empty() {
-        let names = strangers.join(", ");
-        return wrong(format!(
-            "has placeholders, but chunk keys doesn't have keys {names}"
-        ));
-    }
+    check_fields(name, text, keys)?;
     let absent: Vec<_> = (keys.fields.iter().map(|field| &*field.key))
         .filter(|key| !names(text).any(|name| name == *key))
         .collect();
@@ -135,6 +125,22 @@ pub fn check(name: &str, text: &str, chunks: &Chunks) -> Result<(), String> {
         return wrong(format!("doesn't have enough placeholders for keys {names}"));
     }
     Ok(())
+}
+
+/// Whether every record field in the parameter `name` is a chunk key.
+pub fn check_fields(name: &str, text: &str, keys: &ChunkKeys) -> Result<(), String> {
+    let known = |name: &str| keys.fields.iter().any(|field| *field.key == *name);
+    let strangers: Vec<_> = names(text)
+        .filter(|name| *name != "chunk_id" && tag_part(name).is_none())
+        .filter(|name| is_field(name) && !known(name))
+        .collect();
+    if strangers.is_empty() {
+        return Ok(());
+    }
+    Err(format!(
+        "Parameter '{name}: {text}' has placeholders, but chunk keys doesn't have keys {}",
+        strangers.join(", ")
+    ))
 }
 
 fn check_time(text: &str, keys: &ChunkKeys, exact: bool) -> Result<(), String> {

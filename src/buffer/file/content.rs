@@ -181,7 +181,12 @@ impl Content {
 
     /// Exactly these bytes of the file.
     pub fn read_at(&self, at: u64, size: usize) -> io::Result<Bytes> {
-        let mut buffer = vec![0; size];
+        self.read_into(at, vec![0; size])
+    }
+
+    /// As many bytes of the file as the buffer has.
+    pub fn read_into(&self, at: u64, mut buffer: Vec<u8>) -> io::Result<Bytes> {
+        let size = buffer.len();
         loop {
             let Some(name) = self.standing().name.clone() else {
                 return Err(io::Error::new(ErrorKind::NotFound, "the chunk has no file"));

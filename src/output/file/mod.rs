@@ -18,7 +18,7 @@ use self::name::{Names, Plan, is_indexed, with_index};
 use super::disk;
 use super::lines::Lines;
 use super::{Boxed, Chunks, Configured, Output, OutputContext, WriteError, entries_of};
-use crate::buffer::{Chunk, Timekey};
+use crate::buffer::{Chunk, ChunkKeys, Timekey};
 use crate::config::{ConfigErrors, Element, Result};
 use crate::event::Tag;
 use crate::event::msgpack::{Malformed, entries};
@@ -131,6 +131,9 @@ fn names(section: &Element, params: &Params, chunks: &Chunks) -> Result<Names> {
         .ok_or_else(required)?;
     let time = match chunks {
         Chunks::Own(keys) => keys.time.clone(),
+        Chunks::Primarys(ChunkKeys {
+            time: Some(time), ..
+        }) => Some(Timekey::new(DAY, time.zone().clone())),
         Chunks::Primarys(_) | Chunks::Any => Some(Timekey::new(DAY, TimeZone::system())),
     };
     let suffix = match params.add_path_suffix {

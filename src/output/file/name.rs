@@ -42,8 +42,11 @@ impl Names {
     pub fn new(plan: &Plan, chunks: &Chunks) -> Result<Names, String> {
         let text = template(plan)?;
         let template = Template::new(&text, plan.time.as_ref())?;
-        if matches!(chunks, Chunks::Own(_)) {
-            placeholder::check("path", &text, chunks)?;
+        match chunks {
+            Chunks::Own(_) => placeholder::check("path", &text, chunks)?,
+            // Its events have a time and a tag, whatever its primary's chunks are cut by.
+            Chunks::Primarys(keys) => placeholder::check_fields("path", &text, keys)?,
+            Chunks::Any => {}
         }
         Ok(Names {
             template,

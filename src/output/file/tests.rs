@@ -173,6 +173,11 @@ async fn another_outputs_chunks_go_to_daily_files() {
     let output = configure(&section("secondary", &params, vec![]), &context).expect("valid");
     write(&output, &[(SEC, "a")]).await;
     assert!(listing(&directory)[0].0.starts_with("x.202401"));
+    let stranger = format!("{path}/${{host}}");
+    let params = [("path", stranger.as_str())];
+    let error = configure(&section("secondary", &params, vec![]), &context).err();
+    let error = error.expect("no such chunk key").to_string();
+    assert!(error.contains("doesn't have keys host"), "{error}");
 }
 
 #[test]

@@ -28,6 +28,13 @@ pub struct Encoding {
     pub time_as_integer: bool,
 }
 
+impl Encoding {
+    /// Whether bytes that are kept like this are sent as they are.
+    pub fn takes(self, kept: Compress) -> bool {
+        kept == self.compress && !self.time_as_integer
+    }
+}
+
 /// A message, ready to be sent any number of times to any server.
 #[derive(Debug)]
 pub struct Frame {
@@ -42,8 +49,7 @@ impl Frame {
     /// Encodes a chunk. Unrecoverable where it is too large for the protocol (4 GiB) or holds no entries where some must
     /// be read.
     pub async fn of(chunk: &Chunk, encoding: Encoding) -> Result<Frame, WriteError> {
-        let as_kept = chunk.compress() == encoding.compress && !encoding.time_as_integer;
-        let entries = match as_kept {
+        let entries = match encoding.takes(chunk.compress()) {
             false => {
                 let entries = entries_of(chunk).await?;
                 // It may take long for a large chunk: not on a worker that others wait for.

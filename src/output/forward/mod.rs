@@ -30,7 +30,7 @@ use self::handshake::{Credentials, new_salt};
 use self::hurry::Hurry;
 use self::node::{Detached, Health, Limits};
 use super::{Boxed, NodeStatus, Output, WriteError};
-use crate::buffer::{Chunk, Lull};
+use crate::buffer::{Chunk, Compress, Lull};
 use crate::stop::{Phase, Stop};
 
 pub use params::{HeartbeatType, Params, SecurityParams, ServerParams, Transport, configure};
@@ -316,6 +316,10 @@ impl Output for Forward {
             "require_ack_response is false: chunks are delivered at most once, what a server loses after it was sent is lost"
                 .to_owned()
         })
+    }
+
+    fn looks_into(&self, kept: Compress) -> bool {
+        !self.encoding.takes(kept)
     }
 
     fn nodes(&self) -> Vec<NodeStatus> {
