@@ -1,5 +1,5 @@
 //! Memory while the server is away and logs are written: a tenth of the whole at a time, and each time a look at the agent when it has read
-//! what it will. Then the server comes, and everything has to.
+//! what it will. Then the server comes, and everything has to. The peak is that of all of it.
 
 use std::fs;
 use std::time::Duration;
@@ -45,9 +45,9 @@ fn scene(kind: &str) -> Result<Row> {
         agent.settle(LIMIT)?;
         resident.push(agent.resident()?);
     }
-    let peak = agent.peak()?;
     let receiver = Receiver::start_at(server, Look::Ends)?;
     agent.explain(receiver.wait_for_lines(count, LIMIT))?;
+    let peak = agent.peak()?;
     agent.terminate(LIMIT)?;
     let bound = bound(&place)?;
     let (most, half) = (
@@ -63,7 +63,7 @@ fn scene(kind: &str) -> Result<Row> {
         ),
         floor: format!("printed bound {}", mb(bound)),
         affluent: format!(
-            "{failed}{} at half, {} at most, peak {}; all {count} lines came later",
+            "{failed}{} at half, {} at most, peak {} with the server back; all {count} lines came",
             mb(half.saturating_sub(before)),
             mb(most.saturating_sub(before)),
             mb(peak.saturating_sub(before))
