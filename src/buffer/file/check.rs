@@ -6,6 +6,7 @@
 use std::io;
 use std::ops::Range;
 
+use super::readable::{Trust, is_readable};
 use super::side::Group;
 use crate::buffer::Compress;
 use crate::event::msgpack::{Malformed, entries};
@@ -90,7 +91,7 @@ impl Checked {
 /// Checks data of `len` bytes. Fails only where reading fails.
 pub fn check(read: ReadAt<'_>, len: u64, groups: &[Group]) -> io::Result<Checked> {
     let mut checked = Checked::default();
-    let mut at = 0;
+    let (mut at, mut trust) = (0, Trust::Unknown);
     for group in groups {
         if group.confirmed {
             checked.missing = checked.missing.max(group.end.saturating_sub(len));
@@ -102,21 +103,22 @@ pub fn check(read: ReadAt<'_>, len: u64, groups: &[Group]) -> io::Result<Checked
             if group.confirmed {
                 checked.altered += group.end - group.start;
             }
+            trust = Trust::Damaged;
             continue;
         }
-        walk(read, at..group.start, &mut checked)?;
+        walk(read, at..group.start, trust, &mut checked)?;
         checked.packed |= begins_packed(read, group.start)?;
         checked.keep(group.start..group.end, group.records.into());
-        at = group.end;
+        (at, trust) = (group.end, Trust::Unknown);
     }
     match groups.last() {
         // Its write was interrupted: what stands there of it may be anything, and nothing of it was reported safe.
         Some(last) if !last.confirmed && (at..len).contains(&last.start) && last.end >= len => {
-            walk(read, at..last.start, &mut checked)?;
+            walk(read, at..last.start, trust, &mut checked)?;
             checked.torn = checked.is_whole();
             checked.lost.push(last.start..len);
         }
-        _ => walk(read, at..len, &mut checked)?,
+        _ => walk(read, at..len, trust, &mut checked)?,
     }
     Ok(checked)
 }
@@ -149,7 +151,12 @@ fn begins_packed(read: ReadAt<'_>, at: u64) -> io::Result<bool> {
     Ok(Compress::of(&head[..got]) != Compress::Text)
 }
 
-fn walk(read: ReadAt<'_>, range: Range<u64>, checked: &mut Checked) -> io::Result<()> {
+fn walk(
+    read: ReadAt<'_>,
+    range: Range<u64>,
+    trust: Trust,
+    checked: &mut Checked,
+) -> io::Result<()> {
     if range.is_empty() {
         return Ok(());
     }
@@ -163,7 +170,7 @@ fn walk(read: ReadAt<'_>, range: Range<u64>, checked: &mut Checked) -> io::Resul
         let mut window = vec![0; usize::try_from(left).unwrap_or(size).min(size)];
         let got = read(at, &mut window)?;
         window.truncate(got);
-        let (good, records, end) = count(&window);
+        let (good, records, end) = count(&window, trust);
         checked.keep(at..at + good as u64, records);
         at += good as u64;
         match end {
@@ -174,7 +181,7 @@ fn walk(read: ReadAt<'_>, range: Range<u64>, checked: &mut Checked) -> io::Resul
                 size = if good > 0 { WINDOW } else { size * 2 }
             }
             Some(_) => {
-                let next = next_entry(read, at + 1..range.end)?;
+                let next = next_entry(read, at + 1..range.end, trust)?;
                 checked.lost.push(at..next);
                 (at, size) = (next, WINDOW);
             }
@@ -184,7 +191,7 @@ fn walk(read: ReadAt<'_>, range: Range<u64>, checked: &mut Checked) -> io::Resul
 }
 
 /// Where the first entry begins that looks like one and is whole; the end where none does.
-fn next_entry(read: ReadAt<'_>, range: Range<u64>) -> io::Result<u64> {
+fn next_entry(read: ReadAt<'_>, range: Range<u64>, trust: Trust) -> io::Result<u64> {
     let mut at = range.start;
     while at < range.end {
         let left = range.end - at;
@@ -196,7 +203,7 @@ fn next_entry(read: ReadAt<'_>, range: Range<u64>) -> io::Result<u64> {
             _ => left,
         };
         for begin in memchr::memmem::find_iter(&window[..got], ENTRY) {
-            match count(&window[begin..got]) {
+            match count(&window[begin..got], trust) {
                 // It goes on behind the window: it is looked at from its own beginning, and believed where it is longer than one.
                 (0, _, Some(Malformed::Truncated)) if begin > 0 && (got as u64) < left => {
                     step = begin as u64;
@@ -213,10 +220,13 @@ fn next_entry(read: ReadAt<'_>, range: Range<u64>) -> io::Result<u64> {
 }
 
 /// Bytes and number of the whole entries at the head, and why the next is none.
-fn count(bytes: &[u8]) -> (usize, u64, Option<Malformed>) {
+fn count(bytes: &[u8], trust: Trust) -> (usize, u64, Option<Malformed>) {
     let (mut good, mut records) = (0, 0);
     for entry in entries(bytes) {
         match entry {
+            Ok(entry) if !is_readable(entry.record, trust) => {
+                return (good, records, Some(Malformed::Invalid));
+            }
             Ok(entry) => {
                 good += entry.bytes.len();
                 records += 1;
@@ -251,12 +261,16 @@ fn walk_packed(read: ReadAt<'_>, range: Range<u64>, checked: &mut Checked) -> io
 fn keep_head(rest: &[u8], begin: u64, checked: &mut Checked) -> io::Result<Option<usize>> {
     let compress = Compress::of(rest);
     if compress == Compress::Text {
-        let (good, records, _) = count(rest);
+        let (good, records, _) = count(rest, Trust::Unknown);
         checked.keep(begin..begin + good as u64, records);
         return Ok((good > 0).then_some(good));
     }
     let (plain, behind) = compress.member(rest, MOST_INFLATED);
-    let (good, records, malformed) = count(&plain);
+    let trust = match behind {
+        Ok(_) => Trust::Unknown,
+        Err(_) => Trust::Damaged,
+    };
+    let (good, records, malformed) = count(&plain, trust);
     if let (Ok(behind), None) = (behind, malformed) {
         let len = rest.len() - behind.len();
         checked.keep(begin..begin + len as u64, records);
@@ -277,7 +291,7 @@ pub fn unpack(data: &[u8], most: u64) -> io::Result<Vec<u8>> {
     while !rest.is_empty() {
         let compress = Compress::of(rest);
         if compress == Compress::Text {
-            let (good, _, _) = count(rest);
+            let (good, _, _) = count(rest, Trust::Sound);
             if good == 0 {
                 return Err(io::Error::new(
                     io::ErrorKind::InvalidData,

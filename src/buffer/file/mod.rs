@@ -24,6 +24,7 @@ mod looked;
 mod meta;
 mod name;
 pub mod params;
+mod readable;
 mod recall;
 mod requeue;
 mod resume;
