@@ -11,7 +11,7 @@ use bytes::Bytes;
 
 use super::file;
 use super::keys::ChunkKey;
-use super::{Compress, Pieces};
+use super::{Compress, Parts, Pieces};
 use crate::event::{EventStream, Receipt, Tag};
 
 /// Sixteen bytes that name a chunk for ever: a resent chunk keeps its id, so a receiver can drop repeats.
@@ -228,12 +228,18 @@ impl Chunk {
         tokio::task::spawn_blocking(move || compress.unpack(segments)).await?
     }
 
-    /// All its entries, or all bytes as they are kept where those cannot be inflated: for whoever keeps it for a human.
-    pub async fn read_or_kept(&self) -> io::Result<Vec<Bytes>> {
-        match self.read().await {
-            Err(error) if error.kind() == ErrorKind::InvalidData => {}
-            read => return read,
+    /// The same, some of them at a time.
+    pub async fn parts(&self) -> io::Result<Parts> {
+        match &self.place {
+            Place::Memory { segments, .. } => {
+                Ok(Parts::Memory(segments.clone().into_iter(), self.compress))
+            }
+            Place::File(content) => Ok(Parts::File(content.parts().await?)),
         }
+    }
+
+    /// All its bytes as they are kept.
+    pub async fn raw(&self) -> io::Result<Vec<Bytes>> {
         match &self.place {
             Place::Memory { segments, .. } => Ok(segments.clone()),
             Place::File(content) => {
@@ -244,6 +250,14 @@ impl Chunk {
                 }
                 Ok(all)
             }
+        }
+    }
+
+    /// All its entries, or all bytes as they are kept where those cannot be inflated: for whoever keeps it for a human.
+    pub async fn read_or_kept(&self) -> io::Result<Vec<Bytes>> {
+        match self.read().await {
+            Err(error) if error.kind() == ErrorKind::InvalidData => self.raw().await,
+            read => read,
         }
     }
 

@@ -21,6 +21,7 @@ mod keys;
 mod limits;
 mod lull;
 mod open;
+mod parts;
 mod pieces;
 
 use std::collections::hash_map::Entry;
@@ -40,6 +41,7 @@ pub use in_flight::InFlight;
 pub use keys::{ChunkKey, ChunkKeys, KeyField, Timekey, Variable};
 pub use limits::{Backlog, Limits, Lost, MOST_PLAIN, OverflowAction};
 pub use lull::Lull;
+pub use parts::Parts;
 pub use pieces::Pieces;
 
 use fill::{Most, Oversized};

@@ -5,12 +5,13 @@
 //! ```
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::Write;
+use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use bytes::Bytes;
+use tokio::task::spawn_blocking;
 
 use crate::buffer::{Chunk, ChunkId};
 
@@ -54,17 +55,34 @@ impl Backup {
         let Some(directory) = self.directory(plugin_id) else {
             return Ok(Kept::ThrownAway);
         };
-        let (id, segments) = (chunk.id(), chunk.read_or_kept().await?);
+        let (id, parts) = (chunk.id(), chunk.parts().await);
+        let place = directory.clone();
         // A slow disk is not to hold the threads that keep the sockets moving.
-        let writing = tokio::task::spawn_blocking(move || write(&directory, id, &segments));
-        writing
-            .await
-            .context("the backup was cancelled")?
-            .map(Kept::InFile)
+        let writing = spawn_blocking(move || write(&place, id, parts?));
+        let written = writing.await.context("the backup was cancelled")?;
+        let written = match written {
+            Err(error) if is_unreadable(&error) => {
+                let kept = chunk.raw().await?.into_iter().map(Ok);
+                let writing = spawn_blocking(move || write(&directory, id, kept));
+                writing.await.context("the backup was cancelled")?
+            }
+            written => written,
+        };
+        written.map(Kept::InFile)
     }
 }
 
-fn write(directory: &Path, id: ChunkId, segments: &[Bytes]) -> anyhow::Result<PathBuf> {
+/// What cannot be inflated now never can.
+fn is_unreadable(error: &anyhow::Error) -> bool {
+    let error = error.downcast_ref::<io::Error>();
+    error.is_some_and(|error| error.kind() == ErrorKind::InvalidData)
+}
+
+fn write(
+    directory: &Path,
+    id: ChunkId,
+    mut parts: impl Iterator<Item = io::Result<Bytes>>,
+) -> anyhow::Result<PathBuf> {
     let made = DirBuilder::new()
         .recursive(true)
         .mode(0o700)
@@ -72,16 +90,14 @@ fn write(directory: &Path, id: ChunkId, segments: &[Bytes]) -> anyhow::Result<Pa
     made.with_context(|| format!("cannot create backup directory {}", directory.display()))?;
     let path = directory.join(format!("{id}.log"));
     let partial = directory.join(format!("{id}.part"));
-    let write = || -> std::io::Result<()> {
+    let mut write = || -> io::Result<()> {
         let mut file = OpenOptions::new()
             .write(true)
             .create(true)
             .truncate(true)
             .mode(0o600)
             .open(&partial)?;
-        segments
-            .iter()
-            .try_for_each(|segment| file.write_all(segment))?;
+        parts.try_for_each(|part| file.write_all(&part?))?;
         file.sync_all()?;
         fs::rename(&partial, &path)?;
         File::open(directory)?.sync_all()

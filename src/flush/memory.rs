@@ -9,6 +9,9 @@ use crate::output::Output;
 /// A chunk's text as it grows: an allocation is doubled when it is full.
 const TEXT: usize = 2;
 
+/// One that is sent or written, the next, and the text of both.
+const PIECES: usize = 6;
+
 /// What a chunk may hold.
 #[derive(Clone, Copy, Debug)]
 struct Largest {
@@ -45,11 +48,11 @@ impl Flusher {
     }
 }
 
-/// While one chunk is sent; or kept in the backup directory, which reads it whole.
+/// While one chunk is sent, or kept in the backup directory: read whole, or some pieces of it and of what is made of them.
 fn sending(output: &dyn Output, chunk: Largest) -> usize {
     let read = if chunk.apart { chunk.plain } else { 0 };
     match output.looks_into(chunk.kept) {
         true => read.saturating_add(chunk.plain.saturating_mul(TEXT)),
-        false => read.max(if chunk.apart { 2 * PIECE } else { 0 }),
+        false => PIECES * PIECE,
     }
 }

@@ -21,6 +21,7 @@ use crate::stop::Stop;
 
 mod disk;
 mod file;
+mod files;
 pub mod forward;
 mod lines;
 mod null;

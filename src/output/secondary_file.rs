@@ -4,14 +4,17 @@
 //! <directory>/<basename>.0, .1, …      (append: <directory>/<basename>; compress gzip: .gz behind it)
 //! ```
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::io;
+use std::sync::Arc;
 
-use anyhow::Context;
+use bytes::Bytes;
 use serde::Deserialize;
+use tokio::sync::Mutex;
 
+use super::disk::Writing;
 use super::placeholder::{self, Template};
-use super::{Boxed, Chunks, Configured, Output, OutputContext, WriteError, disk, entries_of};
-use crate::buffer::Chunk;
+use super::{Boxed, Chunks, Configured, Output, OutputContext, WriteError, files};
+use crate::buffer::{self, Chunk};
 use crate::config::{ConfigErrors, Element, Result};
 
 /// `compress`.
@@ -95,25 +98,31 @@ impl SecondaryFile {
         let start = chunk.key().timekey.unwrap_or_default();
         let path = self.path.fill(start, chunk);
         let path = path.map_err(WriteError::Unrecoverable)?;
-        let parts = entries_of(chunk).await?;
-        let (append, gzip, writing) = (self.append, self.gzip, self.writing.clone());
-        tokio::task::spawn_blocking(move || {
-            let _alone = writing.lock().unwrap_or_else(PoisonError::into_inner);
-            let suffix = if gzip { ".gz" } else { "" };
-            match append {
-                true => disk::append(&format!("{path}{suffix}"), &parts, gzip),
-                false => disk::create(|index| format!("{path}.{index}{suffix}"), &parts, gzip),
-            }
-            .with_context(|| format!("cannot write {path}"))
-        })
-        .await??;
-        Ok(())
+        let suffix = if self.gzip { ".gz" } else { "" };
+        let open = match self.append {
+            true => Writing::append,
+            false => open_new,
+        };
+        let path = format!("{path}{suffix}");
+        let make = |part: &Bytes| Ok(vec![(path.clone(), part.to_vec())]);
+        files::write(chunk, &self.writing, (open, self.gzip), make).await
     }
+}
+
+/// The first free name, the index before `.gz`.
+fn open_new(path: &str, gzip: bool) -> io::Result<Writing> {
+    let suffix = if gzip { ".gz" } else { "" };
+    let stem = path.strip_suffix(suffix).unwrap_or(path);
+    Writing::create(|index| format!("{stem}.{index}{suffix}"), gzip)
 }
 
 impl Output for SecondaryFile {
     fn write<'a>(&'a self, chunk: &'a Chunk) -> Boxed<'a, std::result::Result<(), WriteError>> {
         Box::pin(self.store(chunk))
+    }
+
+    fn looks_into(&self, _kept: buffer::Compress) -> bool {
+        false
     }
 }
 

@@ -284,34 +284,77 @@ fn keep_head(rest: &[u8], begin: u64, checked: &mut Checked) -> io::Result<Optio
     Ok(None)
 }
 
-/// The entries of a whole chunk, inflated where they are packed; fails beyond `most` bytes.
-pub fn unpack(data: &[u8], most: u64) -> io::Result<Vec<u8>> {
-    let mut plain = Vec::new();
-    let mut rest = data;
-    while !rest.is_empty() {
+/// The entries of data, inflated member by member where they are packed. Fails beyond `most` bytes in all, and where a member is damaged.
+#[derive(Debug)]
+pub struct Inflated<D> {
+    data: D,
+    at: usize,
+    plain: u64,
+    most: u64,
+}
+
+impl<D: AsRef<[u8]>> Inflated<D> {
+    /// Of these data.
+    pub fn of(data: D, most: u64) -> Inflated<D> {
+        Inflated {
+            data,
+            at: 0,
+            plain: 0,
+            most,
+        }
+    }
+
+    fn part(&mut self) -> Result<Vec<u8>, String> {
+        let rest = &self.data.as_ref()[self.at..];
         let compress = Compress::of(rest);
         if compress == Compress::Text {
             let (good, _, _) = count(rest, Trust::Sound);
-            if good == 0 {
-                return Err(io::Error::new(
-                    io::ErrorKind::InvalidData,
-                    "neither an entry nor a gzip member or zstd frame",
-                ));
-            }
-            plain.extend_from_slice(&rest[..good]);
-            rest = &rest[good..];
-            continue;
+            let part = rest[..good].to_vec();
+            self.at += good;
+            return match good {
+                0 => Err("neither an entry nor a gzip member or zstd frame".to_owned()),
+                _ => Ok(part),
+            };
         }
-        let left = most.saturating_sub(plain.len() as u64);
-        let (member, behind) = compress.member(rest, left);
-        plain.extend_from_slice(&member);
-        if plain.len() as u64 > most {
-            let message = format!("inflates to more than {most} bytes (decompression_size_limit)");
-            return Err(io::Error::new(io::ErrorKind::InvalidData, message));
+        let (part, behind) = compress.member(rest, self.most.saturating_sub(self.plain));
+        self.plain += part.len() as u64;
+        if self.plain > self.most {
+            let most = self.most;
+            return Err(format!(
+                "inflates to more than {most} bytes (decompression_size_limit)"
+            ));
         }
-        rest = behind.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+        self.at += rest.len() - behind.map_err(|error| error.to_string())?.len();
+        Ok(part)
     }
-    Ok(plain)
+}
+
+impl<D: AsRef<[u8]>> Iterator for Inflated<D> {
+    type Item = io::Result<Vec<u8>>;
+
+    fn next(&mut self) -> Option<io::Result<Vec<u8>>> {
+        if self.at >= self.data.as_ref().len() {
+            return None;
+        }
+        let part = self.part();
+        Some(part.map_err(|message| {
+            // Nothing behind it either.
+            self.at = self.data.as_ref().len();
+            io::Error::new(io::ErrorKind::InvalidData, message)
+        }))
+    }
+}
+
+/// All of them in one piece.
+pub fn unpack(data: &[u8], most: u64) -> io::Result<Vec<u8>> {
+    let parts: Vec<_> = Inflated::of(data, most).collect::<io::Result<_>>()?;
+    Ok(parts.concat())
+}
+
+/// Bytes and number of whole entries at the head of what was checked before, and whether the next one may only be cut.
+pub fn whole_entries(bytes: &[u8]) -> (usize, bool) {
+    let (good, _, end) = count(bytes, Trust::Sound);
+    (good, end == Some(Malformed::Truncated))
 }
 
 #[cfg(test)]

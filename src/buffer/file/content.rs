@@ -14,6 +14,7 @@ use bytes::Bytes;
 use super::check;
 use super::meta::Meta;
 use super::name::{Letter, Name};
+use super::parts::FileParts;
 use super::work::Work;
 use crate::buffer::{ChunkId, ChunkKey, Compress, Pieces};
 use crate::event::{EventStream, Receipt, Trace};
@@ -158,6 +159,16 @@ impl Content {
         let content = self.clone();
         let read = move || content.read_all(ready);
         tokio::task::spawn_blocking(read)
+            .await
+            .map_err(io::Error::other)?
+    }
+
+    /// The same, some of them at a time.
+    pub async fn parts(self: &Arc<Self>) -> io::Result<FileParts> {
+        let (ready, content) = (self.durable().await, self.clone());
+        let most = self.work.options.most_inflated;
+        let parts = move || FileParts::of(content, ready, most);
+        tokio::task::spawn_blocking(parts)
             .await
             .map_err(io::Error::other)?
     }

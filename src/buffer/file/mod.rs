@@ -24,6 +24,7 @@ mod looked;
 mod meta;
 mod name;
 pub mod params;
+mod parts;
 mod readable;
 mod recall;
 mod requeue;
@@ -46,6 +47,7 @@ use tracing::{info, warn};
 pub use content::{Content, PIECE};
 pub use give_back::{Format, Given};
 pub use name::{Kind, Letter, Naming};
+pub use parts::FileParts;
 pub use resume::{Fate, Left};
 pub use work::MOST_PENDING;
 

@@ -3,9 +3,12 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::model::settings;
 use super::*;
 use crate::buffer::{Backlog, Buffer, Compress, Limits, OverflowAction};
+use crate::event::msgpack::entries;
 use crate::event::{Collector, Creditor, Entries, EventStream, EventTime, Receipt, Tag};
 
 struct Told(tokio::sync::mpsc::UnboundedSender<(u64, bool)>);
@@ -194,8 +197,58 @@ async fn a_chunk_that_holds_too_much_can_be_kept_as_it_is() {
         "{error}"
     );
     assert_eq!(chunk.read_or_kept().await.expect("kept").concat(), packed);
+    let mut parts = chunk.parts().await.expect("readable");
+    let error = parts.find_map(Result::err).expect("too large");
+    assert_eq!(error.kind(), std::io::ErrorKind::InvalidData);
+    assert!(parts.next().is_none());
     drop(chunk);
     buffer.close();
+}
+
+#[tokio::test]
+async fn the_parts_of_a_chunk_are_all_of_it_in_whole_entries() {
+    for (naming, compress) in [
+        (Naming::file("buffer", ".log"), Compress::Text),
+        (Naming::file("buffer", ".log"), Compress::Gzip),
+        (Naming::single(), Compress::Zstd),
+    ] {
+        let place = tempfile::tempdir().expect("a directory");
+        let settings = Settings {
+            directory: place.path().to_owned(),
+            most_inflated: 64 << 20,
+            ..settings(naming)
+        };
+        let limits = Limits {
+            chunk_bytes: 64 << 20,
+            full_bytes: 64 << 20,
+            total_bytes: 1 << 30,
+            compress,
+            ..Limits::ROOMY
+        };
+        let buffer = Buffer::on_disk("out", ChunkKeys::tag(), limits, settings);
+        buffer.open().expect("opens");
+        let sizes = [10, PIECE - 100, 3 * PIECE, 0, PIECE / 2, PIECE / 2, 7];
+        for size in sizes {
+            buffer.emit(batch(&"x".repeat(size), Receipt::none()));
+        }
+        buffer.enqueue_all();
+        let chunk = buffer.dequeue().expect("queued");
+        let parts: Vec<Bytes> = chunk
+            .parts()
+            .await
+            .expect("readable")
+            .map(|part| part.expect("sound"))
+            .collect();
+        assert_eq!(
+            parts.concat(),
+            chunk.read().await.expect("readable").concat()
+        );
+        let whole = |part: &Bytes| entries(part).filter(|entry| entry.is_ok()).count();
+        assert_eq!(parts.iter().map(whole).sum::<usize>(), sizes.len());
+        assert!(parts.iter().all(|part| part.len() <= 4 * PIECE));
+        drop(chunk);
+        buffer.close();
+    }
 }
 
 #[test]

@@ -7,18 +7,18 @@
 mod name;
 
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
-use anyhow::Context;
 use bytes::Bytes;
 use jiff::tz::TimeZone;
 use serde::Deserialize;
+use tokio::sync::Mutex;
 
 use self::name::{Names, Plan, is_indexed, with_index};
-use super::disk;
+use super::disk::Writing;
 use super::lines::Lines;
-use super::{Boxed, Chunks, Configured, Output, OutputContext, WriteError, entries_of};
-use crate::buffer::{Chunk, ChunkKeys, Timekey};
+use super::{Boxed, Chunks, Configured, Output, OutputContext, WriteError, files};
+use crate::buffer::{self, Chunk, ChunkKeys, Timekey};
 use crate::config::{ConfigErrors, Element, Result};
 use crate::event::Tag;
 use crate::event::msgpack::{Malformed, entries};
@@ -156,29 +156,18 @@ fn names(section: &Element, params: &Params, chunks: &Chunks) -> Result<Names> {
 
 impl File {
     async fn store(&self, chunk: &Chunk) -> std::result::Result<(), WriteError> {
-        let segments = entries_of(chunk).await?;
-        let pieces = self
-            .pieces(chunk, &segments)
-            .map_err(WriteError::Unrecoverable)?;
-        let (gzip, writing) = (self.gzip, self.writing.clone());
-        tokio::task::spawn_blocking(move || {
-            let _alone = writing.lock().unwrap_or_else(PoisonError::into_inner);
-            pieces.iter().try_for_each(|(path, lines)| {
-                write(path, lines, gzip).with_context(|| format!("cannot write {path}"))
-            })
-        })
-        .await??;
-        Ok(())
+        let make = |part: &Bytes| self.pieces(chunk, part);
+        files::write(chunk, &self.writing, (open, self.gzip), make).await
     }
 
-    /// The chunk's lines by file.
-    fn pieces(&self, chunk: &Chunk, segments: &[Bytes]) -> anyhow::Result<Vec<(String, Vec<u8>)>> {
+    /// The lines of a part of a chunk, by file.
+    fn pieces(&self, chunk: &Chunk, part: &[u8]) -> anyhow::Result<Vec<files::Piece>> {
         // A chunk of one time slice is named by that, whatever its events say.
         let own = chunk.key().timekey.filter(|_| self.names.slices());
         let mut pieces: Vec<(i64, Vec<u8>)> = Vec::new();
         let mut last_sec = None;
         let mut at = 0;
-        for entry in segments.iter().flat_map(|bytes| entries(bytes)) {
+        for entry in entries(part) {
             let entry = entry?;
             if last_sec != Some(entry.time.sec) {
                 last_sec = Some(entry.time.sec);
@@ -203,6 +192,10 @@ impl Output for File {
         Box::pin(self.store(chunk))
     }
 
+    fn looks_into(&self, _kept: buffer::Compress) -> bool {
+        false
+    }
+
     fn formatted(&self, tag: &Tag, bytes: &[u8]) -> Option<anyhow::Result<Vec<u8>>> {
         let mut lines = Vec::with_capacity(bytes.len());
         let done = entries(bytes).try_for_each(|entry| {
@@ -214,11 +207,11 @@ impl Output for File {
     }
 }
 
-/// Writes to the end of `path`, or to a new file with the next free index.
-fn write(path: &str, lines: &[u8], gzip: bool) -> io::Result<()> {
+/// The end of `path`, or a new file with the next free index.
+fn open(path: &str, gzip: bool) -> io::Result<Writing> {
     match is_indexed(path) {
-        true => disk::create(|index| with_index(path, index), &[lines], gzip),
-        false => disk::append(path, &[lines], gzip),
+        true => Writing::create(|index| with_index(path, index), gzip),
+        false => Writing::append(path, gzip),
     }
 }
 
