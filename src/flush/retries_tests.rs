@@ -143,6 +143,22 @@ fn the_turn_to_the_secondary_does_not_wait_for_an_output_at_fault() {
 }
 
 #[test]
+fn a_chunk_that_nobody_takes_waits_though_the_output_may_be_asked() {
+    let (mut retries, now) = (Retries::new(settings()), Instant::now());
+    let chunk = id();
+    fail(&mut retries, id(), now);
+    fail(&mut retries, id(), now);
+    let asked = now + Duration::from_secs(10);
+    assert!(retries.at_fault() && retries.rank(chunk, asked).is_some());
+    for _ in 0..2 {
+        retries.postpone(chunk, asked);
+        assert_eq!(retries.rank(chunk, asked), None);
+    }
+    let then = asked + Duration::from_secs(60);
+    assert!(retries.rank(chunk, then).is_some());
+}
+
+#[test]
 fn a_chunk_that_is_gone_is_forgotten() {
     let (mut retries, now) = (Retries::new(settings()), Instant::now());
     let chunk = id();

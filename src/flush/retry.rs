@@ -67,6 +67,8 @@ struct Pending {
     /// Somebody asked for an attempt before `next`.
     asked: Option<Instant>,
     last_attempt: bool,
+    /// It was given up and nobody took it.
+    is_postponed: bool,
     secondary_from: Option<u32>,
 }
 
@@ -78,6 +80,7 @@ impl Pending {
             next,
             asked: None,
             last_attempt: false,
+            is_postponed: false,
             secondary_from: None,
         }
     }
@@ -112,11 +115,12 @@ impl Retry {
         }
     }
 
-    /// Whether the next attempt depends on how the output fares: not where it is the last one, or the secondary's.
+    /// Whether the next attempt depends on how the output fares: not where it is the last one, or the secondary's, or one after that.
     pub fn waits_for_others(&self, settings: &RetrySettings) -> bool {
         self.pending.is_none_or(|pending| {
             let target = self.target(pending.next, settings);
-            !pending.last_attempt && target == Target::Primary
+            let is_special = pending.last_attempt || pending.is_postponed;
+            !is_special && target == Target::Primary
         })
     }
 
@@ -138,6 +142,7 @@ impl Retry {
         let pending = self.pending.get_or_insert(Pending::first(now, now));
         pending.next = now + settings.interval(pending.steps, 0.0).min(longest);
         pending.asked = None;
+        pending.is_postponed = true;
     }
 
     /// An attempt failed while the instance terminates: the next comes soon and nothing is given up, since the drain
